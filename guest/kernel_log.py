@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Find the faults in a kernel log.
+
+As a program, `kernel_log.py FILE...` prints them and exits with 1 if there are any.
+
+A fault is what fails a test even when the test itself has passed: a warning, an
+oops, a lockup, the report of a sanitizer. Two things with alarming names are none.
+The reports of an IOMMU about blocked DMA ("DMAR: [DMA Read ...] fault addr",
+"AMD-Vi: Event logged [IO_PAGE_FAULT ...") are what a test of unmapped memory is
+after. And a bare "Call Trace:" also comes from fault injection, which announces
+each failure that it makes.
+"""
+
+import re
+import sys
+
+# The time, and with CONFIG_PRINTK_CALLER the task or CPU, before each message.
+PREFIX = re.compile(r"^\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ")
+
+# Matched at the start of the message, so that a fault's name quoted in the middle
+# of another message (the name of a file or of a test) is not taken for one.
+FAULT = re.compile(
+    r"""
+      WARNING:\s
+    | (?:watchdog:\s)?BUG[:\s]
+    | kernel\sBUG\sat\s
+    | Oops\b
+    | Kernel\spanic\b
+    | (?:traps:\s)?PANIC:\s
+    | general\sprotection\sfault\b
+    | (?:divide\serror|stack\ssegment|invalid\sopcode|int3)\b.*\[\#\d+\]
+    | Unable\sto\shandle\skernel\b
+    | (?:NMI\s)?watchdog:\s.*\bLOCKUP\b
+    | (?:rcu:\s)?INFO:\s(?:rcu_\w+\s|task\s.*\sblocked\s)
+    | INFO:\s(?:possible\srecursive|trying\sto\sregister\snon-static)
+    | DEBUG_LOCKS_WARN_ON
+    | ODEBUG:\s
+    | UBSAN:\s
+    | KASAN:\s
+    | kmemleak:\s\d+\snew\ssuspected\s
+    | refcount_t:\s
+    | (?:list_add|list_del)\scorruption
+    | sysfs:\scannot\screate\sduplicate\s
+    | DMAR:\sERROR:\s
+    """,
+    re.VERBOSE,
+)
+
+
+def find_faults(text):
+    """Return the messages in a kernel log that report a fault, each one once."""
+    faults = {}
+    for line in text.splitlines():
+        message = PREFIX.sub("", line, count=1).rstrip()
+        if FAULT.match(message):
+            faults.setdefault(message)
+    return list(faults)
+
+
+def main(paths):
+    faults = []
+    for path in paths:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            faults += find_faults(file.read())
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
