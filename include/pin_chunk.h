@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * pin_chunk.h - pin a chunk of user memory, leaf by leaf where possible
+ */
+#ifndef VFIO_MT_PIN_CHUNK_H
+#define VFIO_MT_PIN_CHUNK_H
+
+#include <linux/types.h>
+
+#include "pin_record.h"
+
+struct mm_struct;
+struct page;
+
+/**
+ * struct pin_chunk - the state of one thread that pins one chunk
+ * @mm: whose memory
+ * @va: where pinning has got to
+ * @end: where the chunk ends
+ * @write: the device may write
+ * @leaves: one reference may stand for a huge leaf
+ * @stop: set by others to make the thread give up, or NULL
+ * @pages: scratch space for @max_pages pages
+ * @max_pages: most pages that are asked for in one go; the pages of a span, or
+ *             of the chunk where it is smaller
+ * @runs: what pin_chunk_fill() pinned
+ * @max_runs: room in @runs; at least @max_pages
+ * @nr_runs: how many of @runs are filled
+ * @nr_pages: pages in @runs
+ * @nr_account: how many of them count as locked memory
+ * @error: what stopped the pinning behind @runs
+ */
+struct pin_chunk {
+	struct mm_struct *mm;
+	unsigned long va;
+	unsigned long end;
+	bool write;
+	bool leaves;
+	const bool *stop;
+	struct page **pages;
+	unsigned int max_pages;
+	struct pin_run *runs;
+	unsigned int max_runs;
+	unsigned int nr_runs;
+	unsigned long nr_pages;
+	unsigned long nr_account;
+	int error;
+};
+
+enum pin_leaf pin_leaf_at(struct mm_struct *mm, unsigned long va, bool write,
+			  unsigned long *pfn);
+int pin_chunk_fill(struct pin_chunk *pc);
+void pin_chunk_drop(struct pin_chunk *pc);
+int pin_one_page(struct mm_struct *mm, unsigned long va, bool write,
+		 struct pin_run *run, bool *account);
+
+#endif /* VFIO_MT_PIN_CHUNK_H */

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * pin_chunk.c - pin a chunk of user memory, leaf by leaf where possible
+ *
+ * Pinning yields runs (pin_record.h) in order of address, a batch at a time.
+ * The caller charges a batch, records it, maps it, and asks for the next.
+ *
+ * One pin for a huge leaf
+ * -----------------------
+ * The classic way takes a reference for every base page. Where a PMD or a PUD
+ * maps the memory, one reference is enough, if three things hold:
+ *
+ *  1. The leaf's pages are one folio (THP, hugetlb, a large page of shmem) from
+ *     the first to the last. A folio has a single reference count and a single
+ *     pin count: with one of its pages pinned, none of them can be freed,
+ *     migrated, reclaimed or swapped, and the folio cannot be split.
+ *  2. The page tables map the whole leaf at this address. A large folio alone
+ *     proves nothing: mapped by PTEs, it may be here in part only, at another
+ *     offset, or mixed with other pages.
+ *  3. What the pin of one page established holds for all its pages: they may
+ *     be written if that was asked for, and an anonymous folio is exclusive to
+ *     this mm, so that no write here will ever copy a page away from what the
+ *     device sees. Both are properties of the PMD or PUD and of the folio's
+ *     head page as long as one leaf maps it. After the pin, fork() copies
+ *     instead of sharing, because the pin count it looks at is the folio's,
+ *     even when it has to split the leaf to do so.
+ *
+ * So: pin the leaf's first page, and only then look at the page tables. The
+ * order matters. The pinned page cannot become another page, so if the leaf
+ * found points to its pfn, the mm maps exactly this folio here, now, and this
+ * moment serves as the one at which all pages were pinned together. Before the
+ * pin, the same look would prove nothing about what gets pinned later. The
+ * leaf must allow the access asked for. What fails any of this is pinned page
+ * by page, and so are device memory, the zero page and pfns without a struct
+ * page.
+ *
+ * What user space does to the address afterwards (munmap, MADV_DONTNEED, hole
+ * punching, mremap, mprotect, fork) is as harmless, or as much its own fault,
+ * as it is with one reference a page: the device keeps seeing the pinned pages.
+ *
+ * The look at the page tables takes no lock. Interrupts are off, which keeps
+ * page tables from being freed under it, as for GUP-fast; each entry is read
+ * once.
+ *
+ * Fast and slow
+ * -------------
+ * A thread that runs on the mm, its own or borrowed with kthread_use_mm(), can
+ * pin populated memory without the mmap lock. Whatever that refuses goes through
+ * pin_user_pages_remote(), whose answer is the one that counts: it checks access
+ * as for a stranger, as VFIO always did, without regard to the protection keys
+ * of the thread that happens to do the work.
+ *
+ * Context: process context, may sleep for long: faults read files, wait for
+ *    userfaultfd, reclaim memory.
+ * Locking: takes the mmap lock of @mm for reading. The caller keeps @mm's users
+ *    count elevated. A struct pin_chunk belongs to one thread.
+ */
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+
+#include "include/compat.h"
+#include "include/pin_chunk.h"
+
+/* Most pages pinned before they are mapped: bounds the wait for a stop. */
+#define PIN_BATCH_PAGES		(PUD_SIZE >> PAGE_SHIFT)
+
+/**
+ * pin_leaf_at - look up what maps an address
+ * @mm: the address space; its users count is elevated
+ * @va: an address in it
+ * @write: the leaf must allow writing
+ * @pfn: set to the pfn that a huge leaf maps @va to
+ *
+ * Context: Any. Takes no lock: the answer may be outdated when it arrives.
+ * Return: %PIN_LEAF_PMD or %PIN_LEAF_PUD for a huge leaf of ordinary memory
+ *    that allows the access, %PIN_LEAF_NONE where nothing is mapped and no page
+ *    table exists, %PIN_LEAF_PTE for all else.
+ */
+enum pin_leaf pin_leaf_at(struct mm_struct *mm, unsigned long va, bool write,
+			  unsigned long *pfn)
+{
+	enum pin_leaf leaf = PIN_LEAF_NONE;
+	unsigned long flags;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+
+	va = untagged_addr(va);
+	if (!access_ok((void __user *)va, 1))
+		return PIN_LEAF_PTE;
+
+	local_irq_save(flags);
+	pgd = READ_ONCE(*pgd_offset(mm, va));
+	if (pgd_none(pgd) || !pgd_present(pgd))
+		goto out;
+	p4d = READ_ONCE(*p4d_offset(&pgd, va));
+	if (p4d_none(p4d) || !p4d_present(p4d))
+		goto out;
+	pud = READ_ONCE(*pud_offset(&p4d, va));
+	if (pud_none(pud))
+		goto out;
+	leaf = PIN_LEAF_PTE;
+	if (!pud_present(pud))
+		goto out;
+	if (pud_leaf(pud)) {
+		if ((write && !pud_write(pud)) || compat_pud_devmap(pud))
+			goto out;
+		*pfn = pud_pfn(pud) + ((va & ~PUD_MASK) >> PAGE_SHIFT);
+		leaf = PIN_LEAF_PUD;
+		goto out;
+	}
+	pmd = READ_ONCE(*pmd_offset(&pud, va));
+	if (pmd_none(pmd)) {
+		leaf = PIN_LEAF_NONE;
+		goto out;
+	}
+	if (!pmd_present(pmd) || !pmd_leaf(pmd))
+		goto out;
+	if ((write && !pmd_write(pmd)) || compat_pmd_devmap(pmd))
+		goto out;
+	*pfn = pmd_pfn(pmd) + ((va & ~PMD_MASK) >> PAGE_SHIFT);
+	leaf = PIN_LEAF_PMD;
+out:
+	local_irq_restore(flags);
+	return leaf;
+}
+
+/*
+ * Pin up to @nr pages. Returns how many, at least one, or an error; the pages
+ * are zero pages too, with a reference.
+ */
+static long pin_pages(struct mm_struct *mm, unsigned long va, unsigned long nr,
+		      bool write, struct page **pages)
+{
+	unsigned int flags = FOLL_LONGTERM | (write ? FOLL_WRITE : 0);
+	long ret;
+
+	if (current->mm == mm) {
+		ret = pin_user_pages_fast(va, nr, flags, pages);
+		if (ret > 0 || ret == -EINTR)
+			return ret;
+	}
+
+	mmap_read_lock(mm);
+	ret = pin_user_pages_remote(mm, va, nr, flags, pages, NULL);
+	mmap_read_unlock(mm);
+	return ret ? ret : -EFAULT;
+}
+
+/* VFIO never holds a reference on these, nor counts them as locked. */
+static bool pfn_is_unheld(unsigned long pfn)
+{
+	return !pfn_valid(pfn) || PageReserved(pfn_to_page(pfn));
+}
+
+/*
+ * The pfn behind an address of a VM_PFNMAP area, faulted in if need be. The
+ * mmap lock is held; it may be dropped and taken again, then -EAGAIN.
+ */
+static int pfnmap_pfn(struct vm_area_struct *vma, unsigned long va, bool write,
+		      unsigned long *pfn)
+{
+	struct follow_pfnmap_args args = { .vma = vma, .address = va };
+	unsigned int flags = FAULT_FLAG_REMOTE |
+			     (write ? FAULT_FLAG_WRITE : 0);
+	bool unlocked = false;
+	int ret;
+
+	ret = follow_pfnmap_start(&args);
+	if (ret) {
+		ret = fixup_user_fault(vma->vm_mm, va, flags, &unlocked);
+		if (unlocked)
+			return -EAGAIN;
+		if (ret)
+			return ret;
+		ret = follow_pfnmap_start(&args);
+		if (ret)
+			return ret;
+	}
+
+	if (write && !args.writable)
+		ret = -EFAULT;
+	else
+		*pfn = args.pfn;
+	follow_pfnmap_end(&args);
+
+	/* A page that others may free must not be mapped without a pin. */
+	if (!ret && !pfn_is_unheld(*pfn))
+		ret = -EFAULT;
+	return ret;
+}
+
+/*
+ * Find one run of at most @nr pfns at @va in a VM_PFNMAP area. @gup_error is
+ * what ordinary pinning said, and is passed on where this is no such area.
+ */
+static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
+		      bool write, int gup_error, struct pin_run *run)
+{
+	unsigned long addr = untagged_addr(va), pfn;
+	struct vm_area_struct *vma;
+	int ret = gup_error;
+
+	run->nr = 0;
+	run->leaf = PIN_LEAF_PTE;
+	run->held = false;
+
+	mmap_read_lock(mm);
+	while (run->nr < nr) {
+		vma = vma_lookup(mm, addr);
+		if (!vma || !(vma->vm_flags & VM_PFNMAP))
+			break;
+		ret = pfnmap_pfn(vma, addr, write, &pfn);
+		if (ret == -EAGAIN) {
+			ret = -EINTR;
+			if (!fatal_signal_pending(current))
+				continue;
+		}
+		if (ret || (run->nr && pfn != run->pfn + run->nr))
+			break;
+		if (!run->nr)
+			run->pfn = pfn;
+		run->nr++;
+		addr += PAGE_SIZE;
+	}
+	mmap_read_unlock(mm);
+	/* What stopped it behind a first page shows again at the next call. */
+	return run->nr ? 0 : ret;
+}
+
+static bool pin_chunk_stopped(const struct pin_chunk *pc)
+{
+	return (pc->stop && READ_ONCE(*pc->stop)) ||
+	       fatal_signal_pending(current);
+}
+
+/* Extend the last run of this span, or begin another. */
+static void pin_chunk_add(struct pin_chunk *pc, unsigned int first_run,
+			  unsigned long pfn, unsigned long nr, bool held)
+{
+	struct pin_run *run = pc->runs + pc->nr_runs;
+
+	pc->nr_pages += nr;
+	if (pc->nr_runs > first_run && run[-1].pfn + run[-1].nr == pfn &&
+	    run[-1].held == held) {
+		run[-1].nr += nr;
+		return;
+	}
+	*run = (struct pin_run){ pfn, nr, PIN_LEAF_PTE, held };
+	pc->nr_runs++;
+}
+
+/* Turn pinned pages into runs. */
+static void pin_chunk_add_pages(struct pin_chunk *pc, unsigned int first_run,
+				unsigned long nr)
+{
+	unsigned long i, pfn;
+	bool zero;
+
+	for (i = 0; i < nr; i++) {
+		pfn = page_to_pfn(pc->pages[i]);
+		zero = is_zero_pfn(pfn);
+		/* It is always there; a reference to it is never kept. */
+		if (unlikely(zero))
+			unpin_user_page(pc->pages[i]);
+		if (likely(!PageReserved(pc->pages[i])))
+			pc->nr_account++;
+		pin_chunk_add(pc, first_run, pfn, 1, !zero);
+	}
+}
+
+/* Drop the runs from @first_run on, which end at pc->va and begin at @va. */
+static void pin_chunk_drop_from(struct pin_chunk *pc, unsigned int first_run,
+				unsigned long va)
+{
+	while (pc->nr_runs > first_run) {
+		struct pin_run *run = &pc->runs[--pc->nr_runs];
+
+		pin_run_unpin(run, pc->write);
+		pc->nr_pages -= run->nr;
+	}
+	pc->va = va;
+}
+
+/* Pin what the chunk has of one span page by page: all of it, or nothing. */
+static int pin_chunk_pages(struct pin_chunk *pc)
+{
+	unsigned long va = pc->va;
+	unsigned long left = min((va & PIN_SPAN_MASK) + PIN_SPAN_SIZE - va,
+				 pc->end - va) >> PAGE_SHIFT;
+	unsigned long account = pc->nr_account;
+	unsigned int first_run = pc->nr_runs;
+	struct pin_run run;
+	long ret = 0;
+
+	while (left) {
+		cond_resched();
+		if (pin_chunk_stopped(pc)) {
+			ret = -EINTR;
+			break;
+		}
+		ret = pin_pages(pc->mm, pc->va, min_t(unsigned long, left,
+						      pc->max_pages),
+				pc->write, pc->pages);
+		if (ret > 0) {
+			pin_chunk_add_pages(pc, first_run, ret);
+		} else {
+			ret = pin_pfnmap(pc->mm, pc->va, left, pc->write, ret,
+					 &run);
+			if (ret)
+				break;
+			pin_chunk_add(pc, first_run, run.pfn, run.nr, false);
+			ret = run.nr;
+		}
+		pc->va += ret << PAGE_SHIFT;
+		left -= ret;
+		ret = 0;
+	}
+	if (ret) {
+		pin_chunk_drop_from(pc, first_run, va);
+		pc->nr_account = account;
+	}
+	return ret;
+}
+
+/*
+ * Is this pinned page the first of a leaf whose pages it keeps? Steps 1 to 3 at
+ * the top of the file. Returns how big a leaf, at most what the chunk has room
+ * for.
+ */
+static enum pin_leaf pin_chunk_verify(const struct pin_chunk *pc,
+				      struct page *page)
+{
+	unsigned long pfn, want = page_to_pfn(page), nr = PIN_SPAN_PAGES;
+	struct folio *folio = page_folio(page);
+	enum pin_leaf leaf;
+
+	leaf = pin_leaf_at(pc->mm, pc->va, pc->write, &pfn);
+	if (leaf < PIN_LEAF_PMD || pfn != want)
+		return PIN_LEAF_PTE;
+	if (leaf == PIN_LEAF_PUD) {
+		/* Part of a PUD's memory is as good as a PMD's. */
+		if (IS_ALIGNED(pc->va, PUD_SIZE) && pc->end - pc->va >= PUD_SIZE)
+			nr = PIN_PUD_PAGES;
+		else
+			leaf = PIN_LEAF_PMD;
+	}
+	if (want + nr > folio_pfn(folio) + folio_nr_pages(folio) ||
+	    PageReserved(page))
+		return PIN_LEAF_PTE;
+	return leaf;
+}
+
+/* Try to pin a leaf that begins at pc->va. Returns false if it is none. */
+static bool pin_chunk_leaf(struct pin_chunk *pc)
+{
+	struct pin_run *run = pc->runs + pc->nr_runs;
+	enum pin_leaf leaf;
+	unsigned long pfn, nr;
+	struct page *page;
+
+	if (!pc->leaves || !IS_ALIGNED(pc->va, PIN_SPAN_SIZE) ||
+	    pc->end - pc->va < PIN_SPAN_SIZE)
+		return false;
+
+	/* Populated with small pages: not worth a pin to find out. */
+	if (pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE)
+		return false;
+	if (pin_pages(pc->mm, pc->va, 1, pc->write, &page) != 1)
+		return false;
+	leaf = pin_chunk_verify(pc, page);
+	if (leaf < PIN_LEAF_PMD) {
+		unpin_user_page(page);
+		return false;
+	}
+
+	pfn = page_to_pfn(page);
+	nr = leaf == PIN_LEAF_PUD ? PIN_PUD_PAGES : PIN_SPAN_PAGES;
+	if (pc->nr_runs && run[-1].leaf == leaf &&
+	    run[-1].pfn + run[-1].nr == pfn) {
+		run[-1].nr += nr;
+	} else {
+		*run = (struct pin_run){ pfn, nr, leaf, true };
+		pc->nr_runs++;
+	}
+	pc->nr_pages += nr;
+	pc->nr_account += nr;
+	pc->va += nr << PAGE_SHIFT;
+	return true;
+}
+
+/**
+ * pin_chunk_fill - pin the next batch of a chunk
+ * @pc: the chunk. The runs of the batch before are forgotten.
+ *
+ * Context: Process context. May sleep. The caller holds no lock that a page
+ *    fault may need.
+ * Return: The number of runs in @pc->runs, 0 at the end of the chunk, or
+ *    -EFAULT: not mapped, or not with the access asked for,
+ *    -EINTR: stopped, or a fatal signal is pending,
+ *    or what else pin_user_pages_remote() says. The error is reported when the
+ *    runs in front of it have been taken.
+ */
+int pin_chunk_fill(struct pin_chunk *pc)
+{
+	pc->nr_runs = 0;
+	pc->nr_pages = 0;
+	pc->nr_account = 0;
+
+	while (!pc->error && pc->va != pc->end &&
+	       pc->nr_pages < PIN_BATCH_PAGES &&
+	       pc->nr_runs + pc->max_pages <= pc->max_runs) {
+		if (pin_chunk_stopped(pc)) {
+			pc->error = -EINTR;
+			break;
+		}
+		if (pin_chunk_leaf(pc))
+			cond_resched();
+		else
+			pc->error = pin_chunk_pages(pc);
+	}
+	return pc->nr_runs ? pc->nr_runs : pc->error;
+}
+
+/**
+ * pin_chunk_drop - drop the references of the current batch
+ * @pc: the chunk
+ *
+ * Context: Process context. May sleep. No IOMMU translates to these pages.
+ */
+void pin_chunk_drop(struct pin_chunk *pc)
+{
+	pin_chunk_drop_from(pc, 0, pc->va - (pc->nr_pages << PAGE_SHIFT));
+}
+
+/**
+ * pin_one_page - pin a single page
+ * @mm: whose memory; its users count is elevated
+ * @va: page-aligned address
+ * @write: the device may write
+ * @run: set to the page
+ * @account: set to whether it counts as locked memory
+ *
+ * Context: Process context. May sleep.
+ * Return: 0, or as pin_chunk_fill().
+ */
+int pin_one_page(struct mm_struct *mm, unsigned long va, bool write,
+		 struct pin_run *run, bool *account)
+{
+	struct page *page;
+	struct pin_chunk pc = {
+		.mm = mm,
+		.va = va,
+		.end = va + PAGE_SIZE,
+		.write = write,
+		.pages = &page,
+		.max_pages = 1,
+		.runs = run,
+		.max_runs = 1,
+	};
+	int ret = pin_chunk_fill(&pc);
+
+	*account = pc.nr_account;
+	return ret < 0 ? ret : 0;
+}
