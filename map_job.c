@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * map_job.c - run a struct padata_mt_job on helper threads
+ *
+ * Jobs are described as padata's multithreaded jobs are. Where the kernel lets
+ * modules call padata_do_multithreaded() (HAVE_PADATA_MT, set by Kbuild), that
+ * function runs them. Stock kernels keep it for boot time; there, the runner
+ * below keeps the same contract: thread_fn is called for ranges that together
+ * make up the job, in order of their start, from several threads at once, the
+ * caller's among them, and all calls have returned when the function returns.
+ * What thread_fn achieved is between it and whoever made the job.
+ *
+ * The runner
+ * ----------
+ * Helpers are kernel threads made for the job. Making one takes longer than
+ * much of the work does, so a work item makes them while the caller is working
+ * already; it stops as soon as no work is left. It is also what makes helpers
+ * available to a caller with a fatal signal pending, whose kthread_create()
+ * would be refused: releasing a killed guest's memory is parallel as well.
+ * If no helper can be had, the caller does it all.
+ *
+ * A helper works on behalf of the caller, and within its limits:
+ *  - CPUs: the caller's affinity, which includes its cpuset's;
+ *  - priority: its nice value and scheduling policy;
+ *  - memory: the borrowed mm decides which memory cgroup is charged; the nodes
+ *    allowed by the caller's cpuset and its NUMA policy are taken over. The
+ *    policy is borrowed, not copied: only its task changes it, and that task
+ *    sits in the ioctl until the helper is done.
+ * On kernels before 6.4, CPU time is charged to no cgroup of version 2, as for
+ * any kernel thread. doc/differences.md says so to the administrator.
+ *
+ * Stopping: a fatal signal to the caller is told to the job's maker, by
+ * how->kill(), and passed on to the helpers, so that one that sleeps in a page
+ * fault wakes up: userfaultfd, FUSE and the like wait killably.
+ *
+ * Context: process context, may sleep. The caller holds no lock that thread_fn
+ *    takes, nor one that stops kernel threads from being made.
+ * Locking: run->lock protects the rest of the job, @killed and the list of
+ *    helpers; it is taken once a chunk, never in one. run->active counts the
+ *    helpers that may still call thread_fn.
+ */
+#include <linux/completion.h>
+#include <linux/cpuset.h>
+#include <linux/kthread.h>
+#include <linux/mempolicy.h>
+#include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+#include <uapi/linux/sched/types.h>
+
+#include "include/compat.h"
+#include "include/map_job.h"
+
+/* More threads than this gain little on published machines. */
+#define MAP_JOB_THREADS_DEFAULT	16
+
+/* Sleeps are cut into pieces that no hung-task detector minds. */
+#define MAP_JOB_WAIT		(10 * HZ)
+
+/**
+ * map_job_threads - choose how many threads a job may have
+ * @limit: the administrator's limit; 0 to choose
+ *
+ * Context: Any.
+ * Return: The number of threads, the caller included; at least 1.
+ */
+unsigned int map_job_threads(unsigned int limit)
+{
+	unsigned int cpus = 0, cpu;
+
+	for_each_cpu_and(cpu, current->cpus_ptr, cpu_online_mask)
+		cpus++;
+	if (!limit)
+		limit = MAP_JOB_THREADS_DEFAULT;
+	return clamp(cpus, 1U, limit);
+}
+
+#ifdef HAVE_PADATA_MT
+
+/**
+ * map_job_run - run a job to its end
+ * @job: the job
+ * @how: what else it needs; thread_fn borrows the mm itself
+ *
+ * Context: Process context. May sleep.
+ */
+void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
+{
+	padata_do_multithreaded(job);
+}
+
+#else /* !HAVE_PADATA_MT */
+
+/**
+ * struct map_job_run - a job being run
+ * @job: the job
+ * @how: what else it needs
+ * @caller: the thread that runs the job
+ * @lock: protects @next, @left, @helpers, @nr_helpers and @killed
+ * @next: start of the next range to hand out
+ * @left: size of what is not handed out
+ * @helpers: the helpers made so far; a reference is held on each
+ * @nr_helpers: how many
+ * @killed: a fatal signal hit the caller: hand nothing out any more
+ * @active: helpers that may still call thread_fn, plus one for the caller
+ * @idle: completed when @active drops to 0
+ * @make: makes the helpers
+ */
+struct map_job_run {
+	struct padata_mt_job *job;
+	const struct map_job_how *how;
+	struct task_struct *caller;
+	spinlock_t lock;
+	unsigned long next;
+	unsigned long left;
+	struct task_struct **helpers;
+	unsigned int nr_helpers;
+	bool killed;
+	atomic_t active;
+	struct completion idle;
+	struct work_struct make;
+};
+
+/* Hand out the next range. */
+static bool map_job_next(struct map_job_run *run, unsigned long *start,
+			 unsigned long *end)
+{
+	struct padata_mt_job *job = run->job;
+	unsigned long chunk = roundup(max(job->min_chunk, 1UL), job->align);
+	bool more;
+
+	spin_lock(&run->lock);
+	more = run->left && !run->killed;
+	if (more) {
+		*start = run->next;
+		*end = min(roundup(*start + 1, chunk), *start + run->left);
+		run->next = *end;
+		run->left -= *end - *start;
+	}
+	spin_unlock(&run->lock);
+	return more;
+}
+
+static void map_job_work(struct map_job_run *run)
+{
+	unsigned long start, end;
+
+	while (map_job_next(run, &start, &end)) {
+		run->job->thread_fn(start, end, run->job->fn_arg);
+		cond_resched();
+		if (current == run->caller && run->how->kill &&
+		    fatal_signal_pending(current))
+			break;
+	}
+}
+
+static void map_job_put(struct map_job_run *run)
+{
+	if (atomic_dec_and_test(&run->active))
+		complete(&run->idle);
+}
+
+/* The calling helper allocates by @policy. Returns what it had before. */
+static struct mempolicy *map_job_swap_policy(struct mempolicy *policy)
+{
+	struct mempolicy *old = NULL;
+
+#ifdef CONFIG_NUMA
+	task_lock(current);
+	old = current->mempolicy;
+	current->mempolicy = policy;
+	task_unlock(current);
+#endif
+	return old;
+}
+
+static struct mempolicy *map_job_caller_policy(const struct map_job_run *run)
+{
+#ifdef CONFIG_NUMA
+	return run->caller->mempolicy;
+#else
+	return NULL;
+#endif
+}
+
+/* Work with the caller's memory, and as its cpuset and its policy demand. */
+static void map_job_work_on_mm(struct map_job_run *run)
+{
+	struct mempolicy *own;
+
+	kthread_use_mm(run->how->mm);
+	set_mems_allowed(run->caller->mems_allowed);
+	own = map_job_swap_policy(map_job_caller_policy(run));
+	map_job_work(run);
+	map_job_swap_policy(own);
+	kthread_unuse_mm(run->how->mm);
+}
+
+static int map_job_helper(void *arg)
+{
+	struct map_job_run *run = arg;
+
+	/* map_job_wake_helpers() ends a sleep in a page fault with it. */
+	allow_signal(SIGKILL);
+	if (run->how->mm)
+		map_job_work_on_mm(run);
+	else
+		map_job_work(run);
+	map_job_put(run);
+	return 0;
+}
+
+/* Let @task have what the caller has, no more. */
+static void map_job_adopt(const struct map_job_run *run,
+			  struct task_struct *task)
+{
+	struct task_struct *caller = run->caller;
+	struct sched_attr attr = {
+		.size = sizeof(attr),
+		.sched_policy = caller->policy,
+		.sched_nice = task_nice(caller),
+		.sched_priority = caller->rt_priority,
+	};
+
+	/* A deadline cannot be shared. */
+	if (caller->policy == SCHED_DEADLINE)
+		attr.sched_policy = SCHED_NORMAL;
+	sched_setattr_nocheck(task, &attr);
+	set_cpus_allowed_ptr(task, caller->cpus_ptr);
+}
+
+static bool map_job_wants_help(struct map_job_run *run)
+{
+	bool wants;
+
+	spin_lock(&run->lock);
+	wants = run->left && !run->killed &&
+		run->nr_helpers + 1 < run->job->max_threads;
+	spin_unlock(&run->lock);
+	return wants;
+}
+
+static void map_job_make(struct work_struct *work)
+{
+	struct map_job_run *run = container_of(work, struct map_job_run, make);
+	struct task_struct *task;
+
+	while (map_job_wants_help(run)) {
+		task = kthread_create(map_job_helper, run, "vfio_mt/%d",
+				      task_pid_nr(run->caller));
+		if (IS_ERR(task))
+			break;
+		get_task_struct(task);
+		map_job_adopt(run, task);
+		atomic_inc(&run->active);
+		spin_lock(&run->lock);
+		run->helpers[run->nr_helpers++] = task;
+		spin_unlock(&run->lock);
+		wake_up_process(task);
+	}
+}
+
+/* The caller was killed: nobody begins another range. */
+static void map_job_stop(struct map_job_run *run)
+{
+	spin_lock(&run->lock);
+	run->killed = true;
+	spin_unlock(&run->lock);
+	run->how->kill(run->job->fn_arg);
+}
+
+/* Nobody goes on sleeping in a page fault either. */
+static void map_job_wake_helpers(struct map_job_run *run)
+{
+	unsigned int i;
+
+	for (i = 0; i < run->nr_helpers; i++)
+		send_sig(SIGKILL, run->helpers[i], 1);
+}
+
+/*
+ * The caller has no more to do. Wait for the helpers, none of which is being
+ * made any more.
+ */
+static void map_job_wait(struct map_job_run *run)
+{
+	map_job_put(run);
+	if (run->how->kill) {
+		if (!run->killed && !wait_for_completion_killable(&run->idle))
+			return;
+		if (!run->killed)
+			map_job_stop(run);
+		map_job_wake_helpers(run);
+	}
+	while (!wait_for_completion_timeout(&run->idle, MAP_JOB_WAIT))
+		;
+}
+
+static void map_job_run_threads(struct map_job_run *run)
+{
+	unsigned int i;
+
+	INIT_WORK_ONSTACK(&run->make, map_job_make);
+	queue_work(system_unbound_wq, &run->make);
+	map_job_work(run);
+
+	if (run->how->kill && fatal_signal_pending(current))
+		map_job_stop(run);
+	cancel_work_sync(&run->make);
+	destroy_work_on_stack(&run->make);
+	map_job_wait(run);
+
+	/* A helper may still be on its way out of this module's code. */
+	for (i = 0; i < run->nr_helpers; i++) {
+		kthread_stop(run->helpers[i]);
+		put_task_struct(run->helpers[i]);
+	}
+}
+
+/**
+ * map_job_run - run a job to its end
+ * @job: the job
+ * @how: what else it needs
+ *
+ * Context: Process context. May sleep; a fatal signal shortens that, if
+ *    there is @how->kill.
+ */
+void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
+{
+	struct map_job_run run = {
+		.job = job,
+		.how = how,
+		.caller = current,
+		.next = job->start,
+		.left = job->size,
+		.active = ATOMIC_INIT(1),
+	};
+
+	if (!job->size)
+		return;
+	spin_lock_init(&run.lock);
+	if (job->max_threads > 1)
+		run.helpers = kcalloc(job->max_threads - 1,
+				      sizeof(*run.helpers), GFP_KERNEL);
+	if (!run.helpers) {
+		map_job_work(&run);
+		return;
+	}
+
+	init_completion(&run.idle);
+	map_job_run_threads(&run);
+	kfree(run.helpers);
+}
+
+#endif /* HAVE_PADATA_MT */
