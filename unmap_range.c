@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * unmap_range.c - unmap and unpin a range of user memory, on several threads
+ *
+ * A range is cut into chunks, and each chunk is undone by one thread, a batch
+ * of extents at a time: find the pages behind the batch, unmap it in all
+ * domains, synchronise the IOTLBs, and only then unpin.
+ *
+ * Cuts go neither through a leaf that was pinned as a whole nor through a page
+ * of an IOMMU: unmapping a part of that would take away the whole of it, under
+ * the nose of the thread that still has to find the pages behind the rest.
+ * Batches end where physical memory is not contiguous, where there can be no
+ * such page.
+ *
+ * Nothing here may fail: without memory for the plan or a batch, or without
+ * helpers, it is merely slower.
+ *
+ * Context: process context, may sleep. Does not need the user's address space.
+ * Locking: the caller keeps everyone else from the range, and from changing the
+ *    set of domains.
+ */
+#include <linux/iommu.h>
+#include <linux/math64.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "include/compat.h"
+#include "include/map_job.h"
+#include "include/map_range.h"
+
+/* Extents in a batch: a batch is one call to the IOMMU driver, and one sync. */
+#define UNMAP_EXTENTS		256
+#define UNMAP_EXTENTS_MIN	8
+
+/* A cut that would have to be moved further than this is not made. */
+#define UNMAP_CUT_TRIES		16
+
+/* Chunks per thread, so that threads finish at about the same time. */
+#define UNMAP_CHUNKS		4
+
+/* Rough costs in nanoseconds, to tell whether a helper pays. */
+#define UNMAP_NS_PAGES		20000	/* a span of small pages */
+#define UNMAP_NS_LEAF		200	/* a PMD leaf */
+#define UNMAP_SAMPLES		64
+
+/**
+ * struct unmap_work - a range being unmapped
+ * @range: the range
+ * @cuts: user addresses: chunk i goes from @cuts[i] to @cuts[i + 1]
+ */
+struct unmap_work {
+	const struct map_range *range;
+	unsigned long *cuts;
+};
+
+/**
+ * struct unmap_batch - extents that are unmapped together
+ * @ext: the extents
+ * @nr: how many
+ * @room: how many there may be
+ * @spare: where @ext points when no memory was to be had
+ */
+struct unmap_batch {
+	struct pin_extent *ext;
+	unsigned int nr;
+	unsigned int room;
+	struct pin_extent spare[UNMAP_EXTENTS_MIN];
+};
+
+/* The first domain tells which pages are mapped; all have the same. */
+static unsigned long unmap_pfn(void *arg, unsigned long va)
+{
+	const struct map_range *range = arg;
+	unsigned long iova = va - range->vaddr + range->iova;
+	phys_addr_t phys = iommu_iova_to_phys(range->tgt->domains[0], iova);
+
+	WARN_ON_ONCE(!phys);
+	return PHYS_PFN(phys);
+}
+
+/* Append a piece; false if the batch is full. */
+static bool unmap_batch_add(struct unmap_batch *batch, unsigned long va,
+			    const struct pin_run *run)
+{
+	struct pin_extent *ext = batch->ext + batch->nr;
+
+	if (batch->nr && ext[-1].pfn + ext[-1].nr == run->pfn) {
+		ext[-1].nr += run->nr;
+		return true;
+	}
+	if (batch->nr == batch->room)
+		return false;
+	*ext = (struct pin_extent){ va, run->pfn, run->nr };
+	batch->nr++;
+	return true;
+}
+
+/* Unmap from the last domain to the first. Returns what all have unmapped. */
+static unsigned long unmap_domains(const struct map_range *range,
+				   unsigned long iova, unsigned long size)
+{
+	const struct map_target *tgt = range->tgt;
+	struct iommu_iotlb_gather gather;
+	unsigned long done = size;
+	unsigned int i;
+
+	for (i = tgt->nr - 1; i; i--) {
+		done = min(done, iommu_unmap(tgt->domains[i], iova, size));
+		cond_resched();
+	}
+	iommu_iotlb_gather_init(&gather);
+	done = min(done, iommu_unmap_fast(tgt->domains[0], iova, size,
+					  &gather));
+	iommu_iotlb_sync(tgt->domains[0], &gather);
+
+	/* Better to lose the pages than to let a device write to them. */
+	WARN_ONCE(done != size,
+		  "IOMMU unmapped %#lx of %#lx bytes at %#lx: pages lost\n",
+		  done, size, iova);
+	return done;
+}
+
+static void unmap_batch_flush(const struct map_range *range,
+			      struct unmap_batch *batch, unsigned long end,
+			      bool unpin)
+{
+	unsigned long va = batch->ext[0].va, done;
+	bool dirty = range->tgt->prot & IOMMU_WRITE;
+	struct pin_extent *ext;
+	unsigned int i;
+
+	done = unmap_domains(range, va - range->vaddr + range->iova, end - va);
+	for (i = 0; unpin && i < batch->nr; i++) {
+		ext = &batch->ext[i];
+		if (ext->va - va + (ext->nr << PAGE_SHIFT) > done)
+			break;
+		pin_record_unpin(range->record, ext, dirty);
+	}
+	batch->nr = 0;
+	cond_resched();
+}
+
+/**
+ * unmap_interval - unmap, and unpin, a part of a range on this thread
+ * @range: the range
+ * @va: user address; all from here
+ * @end: to here is mapped. The ends are cuts as described above.
+ * @unpin: drop the references as well
+ *
+ * The record is not changed.
+ *
+ * Context: Process context. May sleep.
+ */
+void unmap_interval(const struct map_range *range, unsigned long va,
+		    unsigned long end, bool unpin)
+{
+	struct unmap_batch batch;
+	struct pin_cursor cur;
+	struct pin_run run;
+
+	batch.nr = 0;
+	batch.room = min_t(unsigned long, UNMAP_EXTENTS,
+			   (end - va) >> PAGE_SHIFT);
+	batch.ext = NULL;
+	if (batch.room > UNMAP_EXTENTS_MIN)
+		batch.ext = kmalloc_array(batch.room, sizeof(*batch.ext),
+					  GFP_KERNEL | __GFP_NOWARN);
+	if (!batch.ext) {
+		batch.ext = batch.spare;
+		batch.room = UNMAP_EXTENTS_MIN;
+	}
+
+	pin_cursor_init(&cur, range->record, va, end, unmap_pfn,
+			(void *)range);
+	while (pin_cursor_next(&cur, &run)) {
+		if (!unmap_batch_add(&batch, va, &run)) {
+			unmap_batch_flush(range, &batch, va, unpin);
+			unmap_batch_add(&batch, va, &run);
+		}
+		va = cur.va;
+	}
+	if (batch.nr)
+		unmap_batch_flush(range, &batch, va, unpin);
+	if (batch.ext != batch.spare)
+		kfree(batch.ext);
+}
+
+static void unmap_work_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct unmap_work *work = arg;
+
+	for (; start < end; start++)
+		unmap_interval(work->range, work->cuts[start],
+			       work->cuts[start + 1], true);
+}
+
+/* Estimate the work by looking at some of the spans. */
+static u64 unmap_estimate_ns(const struct map_range *range)
+{
+	unsigned long step = max(range->size / UNMAP_SAMPLES, PIN_SPAN_SIZE);
+	unsigned long off, samples = 0;
+	u64 ns = 0;
+
+	for (off = 0; off < range->size; off += step, samples++) {
+		switch (pin_record_leaf(range->record, range->vaddr + off)) {
+		case PIN_LEAF_PTE:
+			ns += UNMAP_NS_PAGES;
+			break;
+		case PIN_LEAF_PMD:
+			ns += UNMAP_NS_LEAF;
+			break;
+		default:
+			break;
+		}
+	}
+	return div64_u64(ns, samples) * (range->size >> PIN_SPAN_SHIFT);
+}
+
+/* How many threads the work is worth. */
+static unsigned int unmap_threads(const struct map_range *range)
+{
+	unsigned long min_chunk = max(READ_ONCE(map_tune.min_chunk), 1U) *
+				  (unsigned long)SZ_1M;
+	unsigned int us = READ_ONCE(map_tune.helper_us);
+	u64 worth = range->size / min_chunk;
+
+	if (worth < 2)
+		return 1;
+	if (us)
+		worth = min(worth, div64_u64(unmap_estimate_ns(range),
+					     us * 1000ULL) + 1);
+	return min_t(u64, worth,
+		     map_job_threads(READ_ONCE(map_tune.max_threads)));
+}
+
+/* The first place from @va on, before @end, where a cut is harmless; or @end. */
+static unsigned long unmap_cut(const struct map_range *range, unsigned long va,
+			       unsigned long end)
+{
+	unsigned long to_iova = range->iova - range->vaddr, size;
+	enum pin_leaf leaf;
+	int i;
+
+	for (i = 0; i < UNMAP_CUT_TRIES && va < end; i++) {
+		leaf = pin_record_leaf(range->record, va);
+		size = leaf == PIN_LEAF_PUD ? PUD_SIZE :
+		       leaf == PIN_LEAF_PMD ? PMD_SIZE : PAGE_SIZE;
+		if (!IS_ALIGNED(va, size)) {
+			va = ALIGN(va, size);
+			continue;
+		}
+		size = map_target_cut(range->tgt, va + to_iova);
+		if (!size)
+			return va;
+		va = ALIGN(va + to_iova, size) - to_iova;
+	}
+	return end;
+}
+
+/* Plan chunks for @threads. Returns how many, or 0 without memory. */
+static unsigned long unmap_plan(struct unmap_work *work, unsigned int threads)
+{
+	const struct map_range *range = work->range;
+	unsigned long end = range->vaddr + range->size;
+	unsigned long chunk, va = range->vaddr, nr = 0;
+
+	chunk = round_up(range->size / (threads * UNMAP_CHUNKS),
+			 PIN_SPAN_SIZE);
+	work->cuts = kvmalloc_array(range->size / chunk + 2,
+				    sizeof(*work->cuts), GFP_KERNEL);
+	if (!work->cuts)
+		return 0;
+
+	while (va < end) {
+		work->cuts[nr++] = va;
+		va = end - va > chunk ?
+		     unmap_cut(range, round_up(va + chunk, PIN_SPAN_SIZE), end) :
+		     end;
+	}
+	work->cuts[nr] = end;
+	return nr;
+}
+
+/**
+ * map_range_unmap - unmap and unpin a range
+ * @range: the range, all of which is mapped. Its record still says what was
+ *         pinned: the caller destroys it.
+ *
+ * Context: Process context. May sleep. Signals do not stop it.
+ */
+void map_range_unmap(const struct map_range *range)
+{
+	struct unmap_work work = { .range = range };
+	struct map_job_how how = { };
+	struct padata_mt_job job = {
+		.thread_fn = unmap_work_fn,
+		.fn_arg = &work,
+		.align = 1,
+		.min_chunk = 1,
+		.max_threads = unmap_threads(range),
+	};
+
+	if (job.max_threads > 1)
+		job.size = unmap_plan(&work, job.max_threads);
+	if (job.size)
+		map_job_run(&job, &how);
+	else
+		unmap_interval(range, range->vaddr,
+			       range->vaddr + range->size, true);
+	kvfree(work.cuts);
+}
