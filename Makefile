@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# make          build the module for the newest installed kernel headers
+# make KDIR=…   build it for others
+# make demo     measure it against the stock driver, in a test guest
+# make check    run all tests
+# make help     the rest
+
+SHELL := /bin/bash
+# The newest headers; their folder is named after the release.
+KDIR ?= $(shell ls -d /lib/modules/*/build /usr/src/linux-headers-*-$(ARCH_DEB) \
+	2>/dev/null | while read -r dir; do \
+		[ -f "$$dir/Module.symvers" ] && readlink -f "$$dir"; \
+	done | sort -uV | tail -n 1)
+ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
+
+CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
+
+.PHONY: all module selftests mock demo check bench soak lint load unload clean \
+	setup help
+
+all: module
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+	@echo 'make selftests mock bench soak lint load unload clean setup'
+
+setup:
+	@scripts/setup all
+
+module:
+	@if [ -z "$(KDIR)" ]; then \
+		echo 'no kernel headers: scripts/setup build, or make KDIR=…' >&2; \
+		exit 1; \
+	fi
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(CC_KERNEL) modules
+
+mock:
+	$(MAKE) -C selftests/mock KDIR=$(KDIR)
+
+selftests:
+	@cmake -S selftests -B selftests/build -DCMAKE_BUILD_TYPE=Release >/dev/null
+	@cmake --build selftests/build --parallel
+
+# These set up whatever is missing, so that they work on a fresh machine.
+demo:
+	@scripts/demo
+
+check:
+	@scripts/check
+
+bench:
+	@scripts/bench
+
+soak:
+	@scripts/check soak
+
+lint:
+	@scripts/lint
+
+# A real host: see README.md.
+unload load:
+	@scripts/switch $@
+
+clean:
+	@[ -z "$(KDIR)" ] || $(MAKE) -C $(KDIR) M=$(CURDIR) clean
+	@[ -z "$(KDIR)" ] || $(MAKE) -C selftests/mock KDIR=$(KDIR) clean
+	rm -rf selftests/build build
