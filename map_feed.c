@@ -12,11 +12,11 @@
  * If the range of one map is cut into chunks, and memory happens to be
  * physically contiguous across a cut, two calls could make small mappings where
  * one call would have made a large one, and the guest would pay with IOTLB
- * misses for the rest of its life. So the pieces next to a cut that could be part of a
- * larger IOMMU page are held back, and whoever made the chunks joins them when
- * all chunks are done. Almost always there is no such piece: a cut aligned to
- * the page size needs none, nor does memory whose physical address and IOVA
- * differ in their offset within the larger page.
+ * misses for the rest of its life. So the pieces next to a cut that could be
+ * part of a larger IOMMU page are held back, and whoever made the chunks joins
+ * them when all chunks are done. Almost always there is no such piece: a cut
+ * aligned to the page size needs none, nor does memory whose physical address
+ * and IOVA differ in their offset within the larger page.
  *
  * Within a chunk, the last extent stays pending until it is known where it ends,
  * for the same reason.

@@ -285,9 +285,10 @@ static int record_add_span(struct pin_record *rec, unsigned long va,
 	if (nr == 1) {
 		entry = xa_mk_value(frag_encode(&runs[0]));
 	} else if (nr <= FRAG_MAX_RUNS) {
-		entry = frag = frag_alloc(nr);
+		frag = frag_alloc(nr);
 		if (!frag)
 			return -ENOMEM;
+		entry = frag;
 		for (i = 0; i < nr; i++)
 			frag->run[i] = frag_encode(&runs[i]);
 	} else {

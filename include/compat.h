@@ -19,7 +19,7 @@
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0) || \
 	LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
-#error "vfio_mt_type1: this kernel is outside the reviewed range (6.1.x): see include/compat.h for what has to be checked"
+#error "vfio_mt_type1: not a reviewed kernel (6.1.x): see include/compat.h"
 #endif
 
 #ifndef CONFIG_64BIT
@@ -110,6 +110,8 @@ static inline int follow_pfnmap_start(struct follow_pfnmap_args *args)
 
 static inline void follow_pfnmap_end(struct follow_pfnmap_args *args)
 {
+	/* For sparse, which does not see that the lock was taken. */
+	__acquire(args->lock);
 	pte_unmap_unlock(args->ptep, args->lock);
 }
 #endif

@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# In the guest: run all functional cases against the stock driver, against ours
+# as it is used, and against ours with several threads even for small maps.
+# Leaves /out/WHO.json and /out/WHO.log for each; the host compares.
+
+selftest=/test/vfio_mt_selftest
+filter=${1:-*}
+status=0
+
+run()
+{
+	who=$1 driver=$2
+	shift 2
+	echo "# $who"
+	backend "$driver" "$@" || exit 1
+	if ! $selftest test --driver "$driver" --gtest_filter="$filter" \
+		--outcome "/out/$who.json" >"/out/$who.log" 2>&1; then
+		grep -a -e FAILED -e Failure "/out/$who.log" | head -n 20
+		status=1
+	fi
+	tail -n 1 "/out/$who.log"
+}
+
+run stock stock
+run mt mt
+run mt-threads mt helper_us=0 min_chunk_mb=2 max_threads=8 lockvm_cache_pages=1000
+exit $status
