@@ -69,7 +69,7 @@ struct map_tune map_tune = {
 #define MAP_NS_COLD		200000	/* a span to be faulted in and cleared */
 #define MAP_NS_PAGES		40000	/* a span of small pages */
 #define MAP_NS_LEAF		400	/* a PMD leaf */
-#define MAP_SAMPLES		64
+#define MAP_SAMPLES		16
 
 /**
  * struct map_chunk - a part of the range, and what became of it
@@ -89,14 +89,43 @@ struct map_chunk {
 	unsigned long charged;
 };
 
+/* Room for a thread to begin with: enough for a few leaves or pages. */
+#define MAP_SMALL		16
+
+/* Room for more, if it comes to that: a span page by page; extents in a call. */
+#define MAP_LARGE_RUNS		PIN_SPAN_PAGES
+#define MAP_LARGE_EXTENTS	128
+
+/**
+ * struct map_large - the larger arrays of a thread
+ * @pages: for pinning
+ * @sg: for mapping, which is done at other times
+ * @runs: for pinning
+ * @ext: for mapping
+ */
+struct map_large {
+	union {
+		struct page *pages[MAP_LARGE_RUNS];
+		struct scatterlist sg[MAP_LARGE_EXTENTS];
+	};
+	struct pin_run runs[MAP_LARGE_RUNS];
+	struct pin_extent ext[MAP_LARGE_EXTENTS];
+};
+
 /**
  * struct map_worker - what a thread needs to work on chunks
  * @node: in work->workers
  * @idx: number of the chunk being worked on; ULONG_MAX for none
  * @stop: give that chunk up
  * @cache: its locked_vm cache
- * @pc: pins; its arrays follow the struct
- * @feed: maps; likewise
+ * @pc: pins
+ * @feed: maps
+ * @large: larger arrays, if they were needed
+ * @pages: arrays to begin with: a virtual IOMMU maps single pages a lot, and
+ *         the largest pages need no more either
+ * @sg: likewise
+ * @runs: likewise
+ * @ext: likewise
  */
 struct map_worker {
 	struct list_head node;
@@ -105,6 +134,13 @@ struct map_worker {
 	struct lockvm_cache cache;
 	struct pin_chunk pc;
 	struct map_feed feed;
+	struct map_large *large;
+	union {
+		struct page *pages[MAP_SMALL];
+		struct scatterlist sg[MAP_SMALL];
+	};
+	struct pin_run runs[MAP_SMALL];
+	struct pin_extent ext[MAP_SMALL];
 };
 
 /**
@@ -141,36 +177,70 @@ struct map_work {
 
 /* ---- workers ---- */
 
-/* Small ranges get small arrays: a virtual IOMMU maps single pages a lot. */
-static struct map_worker *map_worker_alloc(const struct map_work *work)
+/* Give a worker larger arrays. Pending extents move, runs are lost. */
+static int map_worker_grow(struct map_worker *worker)
 {
-	unsigned long pages = min(work->range->size >> PAGE_SHIFT,
-				  PIN_SPAN_PAGES);
-	unsigned int runs = pages == PIN_SPAN_PAGES ? 2 * pages : pages;
-	unsigned int room = min_t(unsigned long, pages, MAP_FEED_EXTENTS);
-	struct map_worker *worker;
-	void *mem;
+	struct map_large *large;
 
-	worker = kvzalloc(sizeof(*worker) + pages * sizeof(*worker->pc.pages) +
-			  runs * sizeof(*worker->pc.runs) +
-			  room * sizeof(*worker->feed.ext) +
-			  room * sizeof(*worker->feed.sg),
-			  GFP_KERNEL | __GFP_NOWARN);
+	if (worker->large)
+		return -ENOSPC;
+	large = kvmalloc(sizeof(*large), GFP_KERNEL | __GFP_NOWARN);
+	if (!large)
+		return -ENOMEM;
+	worker->large = large;
+	worker->pc.pages = large->pages;
+	worker->pc.max_pages = ARRAY_SIZE(large->pages);
+	worker->pc.runs = large->runs;
+	worker->pc.max_runs = ARRAY_SIZE(large->runs);
+	memcpy(large->ext, worker->ext, worker->feed.nr * sizeof(*large->ext));
+	worker->feed.ext = large->ext;
+	worker->feed.sg = large->sg;
+	worker->feed.room = ARRAY_SIZE(large->ext);
+	return 0;
+}
+
+static int map_pin_grow(struct pin_chunk *pc)
+{
+	return map_worker_grow(container_of(pc, struct map_worker, pc));
+}
+
+static void map_feed_grow(struct map_feed *feed)
+{
+	struct map_worker *worker = container_of(feed, struct map_worker, feed);
+	struct pin_run *runs = worker->pc.runs;
+
+	/* The runs that are being fed stay where they are. */
+	if (!map_worker_grow(worker))
+		memcpy(worker->large->runs, runs,
+		       worker->pc.nr_runs * sizeof(*runs));
+}
+
+static struct map_worker *map_worker_alloc(void)
+{
+	struct map_worker *worker;
+
+	worker = kmalloc(sizeof(*worker), GFP_KERNEL | __GFP_NOWARN);
 	if (!worker)
 		return NULL;
-
-	mem = worker + 1;
-	worker->feed.sg = mem;
-	mem += room * sizeof(*worker->feed.sg);
-	worker->feed.ext = mem;
-	mem += room * sizeof(*worker->feed.ext);
-	worker->feed.room = room;
-	worker->pc.pages = mem;
-	mem += pages * sizeof(*worker->pc.pages);
-	worker->pc.max_pages = pages;
-	worker->pc.runs = mem;
-	worker->pc.max_runs = runs;
+	worker->idx = 0;
+	worker->stop = false;
+	worker->large = NULL;
+	worker->pc.pages = worker->pages;
+	worker->pc.max_pages = ARRAY_SIZE(worker->pages);
+	worker->pc.runs = worker->runs;
+	worker->pc.max_runs = ARRAY_SIZE(worker->runs);
+	worker->pc.grow = map_pin_grow;
+	worker->feed.ext = worker->ext;
+	worker->feed.sg = worker->sg;
+	worker->feed.room = ARRAY_SIZE(worker->ext);
+	worker->feed.grow = map_feed_grow;
 	return worker;
+}
+
+static void map_worker_free(struct map_worker *worker)
+{
+	kvfree(worker->large);
+	kfree(worker);
 }
 
 /* Get an idle worker, or make one. */
@@ -188,7 +258,7 @@ static struct map_worker *map_worker_get(struct map_work *work)
 	}
 	spin_unlock(&work->lock);
 
-	worker = map_worker_alloc(work);
+	worker = map_worker_alloc();
 	if (!worker)
 		return NULL;
 	lockvm_cache_open(&worker->cache, &work->pool);
@@ -482,13 +552,14 @@ static unsigned int map_threads(const struct map_work *work)
 	unsigned int us = READ_ONCE(map_tune.helper_us);
 	u64 worth = work->range->size / min_chunk;
 
+	worth = min_t(u64, worth,
+		      map_job_threads(READ_ONCE(map_tune.max_threads)));
 	if (worth < 2)
 		return 1;
 	if (us)
 		worth = min(worth, div64_u64(map_estimate_ns(work),
 					     us * 1000ULL) + 1);
-	return min_t(u64, worth,
-		     map_job_threads(READ_ONCE(map_tune.max_threads)));
+	return worth;
 }
 
 /* Where a cut wanted at @va goes: on a leaf boundary. mmap lock is held. */
@@ -750,7 +821,7 @@ static int map_work_all(struct map_work *work)
 
 	lockvm_pool_close(&work->pool);
 	list_for_each_entry_safe(worker, next, &work->workers, node)
-		kvfree(worker);
+		map_worker_free(worker);
 	if (work->chunks != &single)
 		kvfree(work->chunks);
 	return ret;

@@ -285,12 +285,19 @@ static void pin_chunk_drop_from(struct pin_chunk *pc, unsigned int first_run,
 	pc->va = va;
 }
 
+/* How many pages of the current span the chunk has. */
+static unsigned long pin_chunk_span_pages(const struct pin_chunk *pc)
+{
+	unsigned long va = pc->va;
+
+	return min((va & PIN_SPAN_MASK) + PIN_SPAN_SIZE - va, pc->end - va) >>
+	       PAGE_SHIFT;
+}
+
 /* Pin what the chunk has of one span page by page: all of it, or nothing. */
 static int pin_chunk_pages(struct pin_chunk *pc)
 {
-	unsigned long va = pc->va;
-	unsigned long left = min((va & PIN_SPAN_MASK) + PIN_SPAN_SIZE - va,
-				 pc->end - va) >> PAGE_SHIFT;
+	unsigned long left = pin_chunk_span_pages(pc), va = pc->va;
 	unsigned long account = pc->nr_account;
 	unsigned int first_run = pc->nr_runs;
 	struct pin_run run;
@@ -392,6 +399,11 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 	return true;
 }
 
+static bool pin_chunk_has_room(const struct pin_chunk *pc)
+{
+	return pc->nr_runs + pin_chunk_span_pages(pc) <= pc->max_runs;
+}
+
 /**
  * pin_chunk_fill - pin the next batch of a chunk
  * @pc: the chunk. The runs of the batch before are forgotten.
@@ -411,16 +423,19 @@ int pin_chunk_fill(struct pin_chunk *pc)
 	pc->nr_account = 0;
 
 	while (!pc->error && pc->va != pc->end &&
-	       pc->nr_pages < PIN_BATCH_PAGES &&
-	       pc->nr_runs + pc->max_pages <= pc->max_runs) {
+	       pc->nr_pages < PIN_BATCH_PAGES && pc->nr_runs < pc->max_runs) {
 		if (pin_chunk_stopped(pc)) {
 			pc->error = -EINTR;
-			break;
-		}
-		if (pin_chunk_leaf(pc))
+		} else if (pin_chunk_leaf(pc)) {
 			cond_resched();
-		else
+		} else if (pin_chunk_has_room(pc)) {
 			pc->error = pin_chunk_pages(pc);
+		} else if (pc->nr_runs) {
+			/* Room is made when these have been taken. */
+			break;
+		} else {
+			pc->error = pc->grow(pc);
+		}
 	}
 	return pc->nr_runs ? pc->nr_runs : pc->error;
 }

@@ -30,7 +30,9 @@
 
 /* Extents in a batch: a batch is one call to the IOMMU driver, and one sync. */
 #define UNMAP_EXTENTS		256
-#define UNMAP_EXTENTS_MIN	8
+
+/* Extents for which no memory need be had. */
+#define UNMAP_EXTENTS_MIN	16
 
 /* A cut that would have to be moved further than this is not made. */
 #define UNMAP_CUT_TRIES		16
@@ -41,7 +43,7 @@
 /* Rough costs in nanoseconds, to tell whether a helper pays. */
 #define UNMAP_NS_PAGES		20000	/* a span of small pages */
 #define UNMAP_NS_LEAF		200	/* a PMD leaf */
-#define UNMAP_SAMPLES		64
+#define UNMAP_SAMPLES		16
 
 /**
  * struct unmap_work - a range being unmapped
@@ -58,13 +60,13 @@ struct unmap_work {
  * @ext: the extents
  * @nr: how many
  * @room: how many there may be
- * @spare: where @ext points when no memory was to be had
+ * @small: where @ext points as long as that suffices, or no memory is to be had
  */
 struct unmap_batch {
 	struct pin_extent *ext;
 	unsigned int nr;
 	unsigned int room;
-	struct pin_extent spare[UNMAP_EXTENTS_MIN];
+	struct pin_extent small[UNMAP_EXTENTS_MIN];
 };
 
 /* The first domain tells which pages are mapped; all have the same. */
@@ -78,6 +80,21 @@ static unsigned long unmap_pfn(void *arg, unsigned long va)
 	return PHYS_PFN(phys);
 }
 
+static void unmap_batch_grow(struct unmap_batch *batch)
+{
+	struct pin_extent *ext;
+
+	if (batch->ext != batch->small)
+		return;
+	ext = kmalloc_array(UNMAP_EXTENTS, sizeof(*ext),
+			    GFP_KERNEL | __GFP_NOWARN);
+	if (!ext)
+		return;
+	memcpy(ext, batch->small, sizeof(batch->small));
+	batch->ext = ext;
+	batch->room = UNMAP_EXTENTS;
+}
+
 /* Append a piece; false if the batch is full. */
 static bool unmap_batch_add(struct unmap_batch *batch, unsigned long va,
 			    const struct pin_run *run)
@@ -89,9 +106,10 @@ static bool unmap_batch_add(struct unmap_batch *batch, unsigned long va,
 		return true;
 	}
 	if (batch->nr == batch->room)
+		unmap_batch_grow(batch);
+	if (batch->nr == batch->room)
 		return false;
-	*ext = (struct pin_extent){ va, run->pfn, run->nr };
-	batch->nr++;
+	batch->ext[batch->nr++] = (struct pin_extent){ va, run->pfn, run->nr };
 	return true;
 }
 
@@ -159,16 +177,8 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	struct pin_run run;
 
 	batch.nr = 0;
-	batch.room = min_t(unsigned long, UNMAP_EXTENTS,
-			   (end - va) >> PAGE_SHIFT);
-	batch.ext = NULL;
-	if (batch.room > UNMAP_EXTENTS_MIN)
-		batch.ext = kmalloc_array(batch.room, sizeof(*batch.ext),
-					  GFP_KERNEL | __GFP_NOWARN);
-	if (!batch.ext) {
-		batch.ext = batch.spare;
-		batch.room = UNMAP_EXTENTS_MIN;
-	}
+	batch.room = ARRAY_SIZE(batch.small);
+	batch.ext = batch.small;
 
 	pin_cursor_init(&cur, range->record, va, end, unmap_pfn,
 			(void *)range);
@@ -181,7 +191,7 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	}
 	if (batch.nr)
 		unmap_batch_flush(range, &batch, va, unpin);
-	if (batch.ext != batch.spare)
+	if (batch.ext != batch.small)
 		kfree(batch.ext);
 }
 
@@ -224,13 +234,14 @@ static unsigned int unmap_threads(const struct map_range *range)
 	unsigned int us = READ_ONCE(map_tune.helper_us);
 	u64 worth = range->size / min_chunk;
 
+	worth = min_t(u64, worth,
+		      map_job_threads(READ_ONCE(map_tune.max_threads)));
 	if (worth < 2)
 		return 1;
 	if (us)
 		worth = min(worth, div64_u64(unmap_estimate_ns(range),
 					     us * 1000ULL) + 1);
-	return min_t(u64, worth,
-		     map_job_threads(READ_ONCE(map_tune.max_threads)));
+	return worth;
 }
 
 /* The first place from @va on, before @end, where a cut is harmless; or @end. */

@@ -12,9 +12,6 @@
 
 struct iommu_domain;
 
-/* As many as make a page of struct scatterlist. */
-#define MAP_FEED_EXTENTS	128
-
 /**
  * struct map_target - the domains that a mapping goes to
  * @domains: the domains
@@ -43,6 +40,7 @@ struct map_target {
  * @nr: how many
  * @room: how many there may be
  * @sg: scratch space for @room entries
+ * @grow: called when there is no room left; may make some, or not
  * @first: nothing was mapped yet
  * @head: what was held back at the chunk's start, see map_feed_close()
  */
@@ -57,6 +55,7 @@ struct map_feed {
 	unsigned int nr;
 	unsigned int room;
 	struct scatterlist *sg;
+	void (*grow)(struct map_feed *feed);
 	bool first;
 	struct pin_extent head;
 };

@@ -21,10 +21,12 @@ struct page;
  * @leaves: one reference may stand for a huge leaf
  * @stop: set by others to make the thread give up, or NULL
  * @pages: scratch space for @max_pages pages
- * @max_pages: most pages that are asked for in one go; the pages of a span, or
- *             of the chunk where it is smaller
+ * @max_pages: most pages that are asked for in one go
  * @runs: what pin_chunk_fill() pinned
- * @max_runs: room in @runs; at least @max_pages
+ * @max_runs: room in @runs. A span that is pinned page by page may need as many
+ *            as it has pages in the chunk.
+ * @grow: called to make room for @max_runs as large as a span has pages, with
+ *        no runs to be kept. May be NULL if there is as much.
  * @nr_runs: how many of @runs are filled
  * @nr_pages: pages in @runs
  * @nr_account: how many of them count as locked memory
@@ -41,6 +43,7 @@ struct pin_chunk {
 	unsigned int max_pages;
 	struct pin_run *runs;
 	unsigned int max_runs;
+	int (*grow)(struct pin_chunk *pc);
 	unsigned int nr_runs;
 	unsigned long nr_pages;
 	unsigned long nr_account;
