@@ -294,6 +294,39 @@ static int dma_map_may_create(const struct backend *backend, u64 iova,
 	return 0;
 }
 
+/*
+ * Lock the container for making a mapping that may be made. Now and then that
+ * takes page tables with another level, and nobody else in the container.
+ */
+static int dma_map_lock_new(struct backend *backend, u64 iova,
+			    unsigned long vaddr, u64 size)
+{
+	u64 last = iova + size - 1;
+	int ret;
+
+	for (;;) {
+		ret = dma_map_lock(backend, iova, last, true);
+		if (ret)
+			return ret;
+		ret = dma_map_may_create(backend, iova, vaddr, size);
+		if (!ret && (last <= backend->reach ||
+			     list_empty(&backend->domains)))
+			return 0;
+		dma_map_unlock(backend);
+		if (ret)
+			return ret;
+
+		if (down_write_killable(&backend->domain_sem))
+			return -EINTR;
+		ret = dma_map_may_create(backend, iova, vaddr, size);
+		if (!ret)
+			ret = backend_extend(backend, last);
+		up_write(&backend->domain_sem);
+		if (ret)
+			return ret;
+	}
+}
+
 /**
  * dma_map_create - map user memory for the devices of a container
  * @backend: the container
@@ -315,12 +348,9 @@ int dma_map_create(struct backend *backend, u64 iova, unsigned long vaddr,
 	struct dma_map *map;
 	int ret;
 
-	ret = dma_map_lock(backend, iova, iova + size - 1, true);
+	ret = dma_map_lock_new(backend, iova, vaddr, size);
 	if (ret)
 		return ret;
-	ret = dma_map_may_create(backend, iova, vaddr, size);
-	if (ret)
-		goto unlock;
 	map = dma_map_alloc(iova, vaddr, size, prot);
 	if (!map) {
 		ret = -ENOMEM;
@@ -644,24 +674,51 @@ void dma_map_remove_all(struct backend *backend)
 	}
 }
 
+/*
+ * What stays charged when a mapping is not pinned for an IOMMU any more: pages
+ * that devices have pinned. With a domain in the container these are charged
+ * with the rest, or not at all if they took the place of a zero page later.
+ */
+static void dma_map_charge_external(struct dma_map *map)
+{
+	struct lockvm_owner owner = map->owner;
+
+	if (map->charged > map->nr_external) {
+		lockvm_uncharge(&owner, map->charged - map->nr_external);
+	} else if (map->charged < map->nr_external && mmget_not_zero(owner.mm)) {
+		/* They are pinned already: too late for the limit. */
+		owner.cap = true;
+		if (lockvm_charge(&owner, map->nr_external - map->charged))
+			pr_warn_ratelimited("pinned pages are not charged\n");
+		mmput(owner.mm);
+	}
+	map->charged = map->nr_external;
+}
+
+/* Unmap a mapping from a domain that is not the container's yet. */
+static void dma_map_undo_copy(struct dma_map *map, const struct map_target *all)
+{
+	struct map_target tgt = dma_map_target(all, map);
+	struct map_range range = dma_map_range(map, &tgt);
+
+	unmap_interval(&range, range.vaddr, range.vaddr + range.size, false);
+}
+
 /* Undo dma_map_add_domain() for the mappings before @end. */
 static void dma_map_undo_domain(struct backend *backend,
 				const struct map_target *tgt,
 				struct dma_map *end, bool copied)
 {
 	struct dma_map *map;
-	unsigned long pinned;
 
 	for (map = dma_map_first(backend, 0, U64_MAX); map != end;
 	     map = dma_map_next(map, U64_MAX)) {
 		if (copied) {
-			iommu_unmap(tgt->domains[0], map->iova, map->size);
-			continue;
+			dma_map_undo_copy(map, tgt);
+		} else {
+			dma_map_unpin(map, tgt);
+			dma_map_charge_external(map);
 		}
-		pinned = map->charged - map->nr_external;
-		dma_map_unpin(map, tgt);
-		lockvm_uncharge(&map->owner, pinned);
-		map->charged -= pinned;
 	}
 }
 
@@ -725,15 +782,12 @@ int dma_map_add_domain(struct backend *backend, struct iommu_domain *domain)
 void dma_map_drop_domains(struct backend *backend)
 {
 	struct dma_map *map;
-	unsigned long keep;
 
 	lockdep_assert_held_write(&backend->domain_sem);
 	for (map = dma_map_first(backend, 0, U64_MAX); map;
 	     map = dma_map_next(map, U64_MAX)) {
 		dma_map_unpin(map, &backend->target);
-		keep = min(map->nr_external, map->charged);
-		lockvm_uncharge(&map->owner, map->charged - keep);
-		map->charged = keep;
+		dma_map_charge_external(map);
 		cond_resched();
 	}
 }

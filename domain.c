@@ -19,6 +19,7 @@
 
 #include <linux/iommu.h>
 #include <linux/mm.h>
+#include <linux/rbtree.h>
 #include <linux/slab.h>
 
 #include "include/backend.h"
@@ -262,6 +263,73 @@ bool backend_coherent(struct backend *backend)
 	return coherent;
 }
 
+/* The last address that page tables with enough levels for @last reach. */
+static u64 reach_of(u64 last)
+{
+	unsigned int bits = 39;
+
+	while (bits < 64 && last >> bits)
+		bits += 9;
+	return bits < 64 ? (1ULL << bits) - 1 : U64_MAX;
+}
+
+static int domain_extend(struct iommu_domain *domain, u64 last)
+{
+	u64 iova = last & PAGE_MASK;
+	int ret;
+
+	ret = iommu_map(domain, iova, page_to_phys(ZERO_PAGE(0)), PAGE_SIZE,
+			IOMMU_READ | IOMMU_CACHE, GFP_KERNEL);
+	if (!ret)
+		iommu_unmap(domain, iova, PAGE_SIZE);
+	return ret;
+}
+
+/**
+ * backend_extend - make page tables reach an address
+ * @backend: the container
+ * @last: the address; nothing is mapped at it or behind it
+ *
+ * AMD's driver adds a level to a domain's page tables when an address needs it.
+ * Whoever walks them at that moment, to map or to unmap, may take the new root
+ * for one of the old height. The stock driver never maps from two threads. So
+ * levels are added here, by mapping a page for a moment, while nobody else is
+ * in the container. For other drivers this does nothing.
+ *
+ * Context: Process context. May sleep. domain_sem is held for writing.
+ * Return: 0 or the IOMMU driver's error.
+ */
+int backend_extend(struct backend *backend, u64 last)
+{
+	struct backend_domain *domain;
+	int ret;
+
+	lockdep_assert_held_write(&backend->domain_sem);
+	if (last <= backend->reach)
+		return 0;
+	list_for_each_entry(domain, &backend->domains, node) {
+		ret = domain_extend(domain->domain, last);
+		if (ret)
+			return ret;
+	}
+	backend->reach = reach_of(last);
+	return 0;
+}
+
+/*
+ * A new domain reaches the highest mapping before threads map into it. What is
+ * not mapped any more need not be reached by any domain.
+ */
+static int backend_extend_new(struct backend *backend,
+			      struct iommu_domain *domain)
+{
+	struct rb_node *node = rb_last(&backend->maps);
+	u64 last = node ? dma_map_last(rb_entry(node, struct dma_map, node)) : 0;
+
+	backend->reach = max(reach_of(last), BACKEND_REACH_MIN);
+	return last > BACKEND_REACH_MIN ? domain_extend(domain, last) : 0;
+}
+
 /* Follow a change of backend->domains. @target has room for all of them. */
 static void backend_update_domains(struct backend *backend)
 {
@@ -443,6 +511,9 @@ static int attach_new_domain(struct attach *at)
 	if (ret)
 		return ret;
 	ret = attach_msi_window(at);
+	if (ret)
+		return ret;
+	ret = backend_extend_new(backend, at->domain->domain);
 	if (ret)
 		return ret;
 	ret = dma_map_add_domain(backend, at->domain->domain);

@@ -9,53 +9,109 @@
  *
  * There, a thread's cache could make a map fail that would just have fitted.
  * Here, a map is refused if and only if the pages it really charges do not fit:
- *  - A cache draws in advance no more than the job may still need, and not at
- *    all when that does not fit.
+ *  - A cache draws in advance no more than the job may still need, and nothing
+ *    when that does not fit.
  *  - A thread that finds no room recalls what all caches of the same mm have
  *    left, in this job and in others, gives it back, and tries once more with
  *    exactly what it needs. What is charged then is in use, and a refusal is
  *    what the limit demands. From there on, these jobs draw nothing in advance.
+ * Others that charge the same mm, mlock() for one, do not know of the caches and
+ * may be refused while a map is under way.
  *
  * Terms: a charge is in mm->locked_vm; a credit is a charge not used yet.
  *
- * Context: process context, may sleep, unless said otherwise.
+ * Context: process context, may sleep.
  * Locking, in this order:
- *    lockvm_recall_sem	held for reading while a cache draws, for writing while
- *			credits are recalled, so that nobody draws what was just
- *			given back; protects pool->exact
+ *    shared->sem		one for each mm with open pools, so that processes
+ *			cannot hold each other up: for reading while a cache
+ *			draws or returns credit, for writing while credits are
+ *			recalled, so that nobody draws what was just given back.
+ *			Protects the lists of pools and caches, and @exact.
  *    mmap lock		for writing: mm->locked_vm
- *    lockvm_pools_lock	the list of open pools
- *    pool->lock	the list of the pool's caches
- *    cache->credit is atomic; its owner and a recall may take from it, only the
- *    owner adds, with lockvm_recall_sem held for reading.
+ *    lockvm_mms_lock	the list of all struct lockvm_mm, and their @users
+ *    cache->credit is atomic: a recall may take it away at any time.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/mm.h>
 #include <linux/rwsem.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
 
 #include "include/compat.h"
 #include "include/lockvm_cache.h"
 
-static DECLARE_RWSEM(lockvm_recall_sem);
-static DEFINE_SPINLOCK(lockvm_pools_lock);
-static LIST_HEAD(lockvm_pools);
-
 /**
- * lockvm_charge - charge locked memory
- * @owner: to whom; the caller keeps the mm's users count elevated
- * @nr: number of pages
- *
- * Context: Process context. Takes the mmap lock for writing.
- * Return: 0, -ENOMEM if the limit does not allow it, or -EINTR if a fatal
- *    signal came first.
+ * struct lockvm_mm - what all open pools of an mm share
+ * @node: in lockvm_mms
+ * @mm: the mm, compared and never used
+ * @users: pools, and charges that may recall from them
+ * @sem: see the top of the file
+ * @pools: the open pools
+ * @exact: draw nothing in advance any more, the limit is near
  */
-int lockvm_charge(const struct lockvm_owner *owner, unsigned long nr)
+struct lockvm_mm {
+	struct list_head node;
+	const struct mm_struct *mm;
+	unsigned int users;
+	struct rw_semaphore sem;
+	struct list_head pools;
+	bool exact;
+};
+
+static DEFINE_SPINLOCK(lockvm_mms_lock);
+static LIST_HEAD(lockvm_mms);
+
+/* Find what the pools of @mm share, and hold it; or insert @new, if not NULL. */
+static struct lockvm_mm *lockvm_mm_get(const struct mm_struct *mm,
+				       struct lockvm_mm *new)
+{
+	struct lockvm_mm *shared;
+
+	spin_lock(&lockvm_mms_lock);
+	list_for_each_entry(shared, &lockvm_mms, node)
+		if (shared->mm == mm)
+			goto found;
+	shared = new;
+	if (shared)
+		list_add(&shared->node, &lockvm_mms);
+found:
+	if (shared)
+		shared->users++;
+	spin_unlock(&lockvm_mms_lock);
+	return shared;
+}
+
+static void lockvm_mm_put(struct lockvm_mm *shared)
+{
+	spin_lock(&lockvm_mms_lock);
+	if (--shared->users)
+		shared = NULL;
+	else
+		list_del(&shared->node);
+	spin_unlock(&lockvm_mms_lock);
+	kfree(shared);
+}
+
+static struct lockvm_mm *lockvm_mm_alloc(const struct mm_struct *mm)
+{
+	struct lockvm_mm *shared = kzalloc(sizeof(*shared), GFP_KERNEL);
+
+	if (!shared)
+		return NULL;
+	shared->mm = mm;
+	init_rwsem(&shared->sem);
+	INIT_LIST_HEAD(&shared->pools);
+	return shared;
+}
+
+/* Charge, without regard to what caches have drawn. */
+static int lockvm_account(const struct lockvm_owner *owner, unsigned long nr)
 {
 	int ret;
 
-	if (!nr)
-		return 0;
 	if (mmap_write_lock_killable(owner->mm))
 		return -EINTR;
 	ret = __account_locked_vm(owner->mm, nr, true, owner->task,
@@ -85,6 +141,78 @@ void lockvm_uncharge(const struct lockvm_owner *owner, unsigned long nr)
 	mmput(owner->mm);
 }
 
+/* Take back all credits. @shared->sem is held for writing. */
+static unsigned long lockvm_recall(struct lockvm_mm *shared)
+{
+	struct lockvm_cache *cache;
+	struct lockvm_pool *pool;
+	unsigned long credit, sum = 0;
+
+	shared->exact = true;
+	list_for_each_entry(pool, &shared->pools, node) {
+		list_for_each_entry(cache, &pool->caches, node) {
+			credit = atomic_long_xchg(&cache->credit, 0);
+			atomic_long_add(credit, &pool->left);
+			sum += credit;
+		}
+	}
+	return sum;
+}
+
+static void lockvm_warn(const struct lockvm_owner *owner)
+{
+	pr_warn_ratelimited("%s (%d): RLIMIT_MEMLOCK (%lu bytes) exceeded\n",
+			    owner->task->comm, task_pid_nr(owner->task),
+			    task_rlimit(owner->task, RLIMIT_MEMLOCK));
+}
+
+/* Charge exactly @nr pages where there seemed to be no room. */
+static int lockvm_account_last(struct lockvm_mm *shared,
+			       const struct lockvm_owner *owner,
+			       unsigned long nr)
+{
+	int ret;
+
+	if (down_write_killable(&shared->sem))
+		return -EINTR;
+	lockvm_uncharge(owner, lockvm_recall(shared));
+	ret = lockvm_account(owner, nr);
+	up_write(&shared->sem);
+	if (ret == -ENOMEM)
+		lockvm_warn(owner);
+	return ret;
+}
+
+/**
+ * lockvm_charge - charge locked memory
+ * @owner: to whom; the caller keeps the mm's users count elevated
+ * @nr: number of pages
+ *
+ * Context: Process context. Takes the mmap lock for writing.
+ * Return: 0, -ENOMEM if the limit does not allow it, or -EINTR if a fatal
+ *    signal came first.
+ */
+int lockvm_charge(const struct lockvm_owner *owner, unsigned long nr)
+{
+	struct lockvm_mm *shared;
+	int ret;
+
+	if (!nr)
+		return 0;
+	ret = lockvm_account(owner, nr);
+	if (ret != -ENOMEM)
+		return ret;
+	/* A job may have drawn what is missing here. */
+	shared = lockvm_mm_get(owner->mm, NULL);
+	if (!shared) {
+		lockvm_warn(owner);
+		return ret;
+	}
+	ret = lockvm_account_last(shared, owner, nr);
+	lockvm_mm_put(shared);
+	return ret;
+}
+
 /**
  * lockvm_pool_open - begin a job that charges locked memory
  * @pool: the pool
@@ -93,23 +221,33 @@ void lockvm_uncharge(const struct lockvm_owner *owner, unsigned long nr)
  * @batch: most pages that a cache draws in advance
  * @most: most pages that the job can need
  *
- * Context: Any that may take a spinlock.
+ * Context: Process context. May sleep.
+ * Return: 0, -ENOMEM, or -EINTR.
  */
-void lockvm_pool_open(struct lockvm_pool *pool,
-		      const struct lockvm_owner *owner, unsigned long batch,
-		      unsigned long most)
+int lockvm_pool_open(struct lockvm_pool *pool,
+		     const struct lockvm_owner *owner, unsigned long batch,
+		     unsigned long most)
 {
+	struct lockvm_mm *new = lockvm_mm_alloc(owner->mm);
+
+	if (!new)
+		return -ENOMEM;
+	pool->shared = lockvm_mm_get(owner->mm, new);
+	if (pool->shared != new)
+		kfree(new);
 	pool->owner = *owner;
 	pool->batch = batch;
 	atomic_long_set(&pool->left, most);
-	pool->exact = false;
 	pool->used = 0;
-	spin_lock_init(&pool->lock);
 	INIT_LIST_HEAD(&pool->caches);
 
-	spin_lock(&lockvm_pools_lock);
-	list_add(&pool->node, &lockvm_pools);
-	spin_unlock(&lockvm_pools_lock);
+	if (down_write_killable(&pool->shared->sem)) {
+		lockvm_mm_put(pool->shared);
+		return -EINTR;
+	}
+	list_add(&pool->node, &pool->shared->pools);
+	up_write(&pool->shared->sem);
+	return 0;
 }
 
 /**
@@ -124,20 +262,18 @@ void lockvm_pool_close(struct lockvm_pool *pool)
 	unsigned long credit = 0;
 
 	/*
-	 * Out of the list, these credits cannot be recalled: no recall may come
-	 * between that and giving them back.
+	 * For writing: a recall must find these credits either still in the
+	 * caches or back in the mm.
 	 */
-	down_read(&lockvm_recall_sem);
-	spin_lock(&lockvm_pools_lock);
+	down_write(&pool->shared->sem);
 	list_del(&pool->node);
-	spin_unlock(&lockvm_pools_lock);
-
 	list_for_each_entry(cache, &pool->caches, node) {
 		credit += atomic_long_xchg(&cache->credit, 0);
 		pool->used += cache->used;
 	}
 	lockvm_uncharge(&pool->owner, credit);
-	up_read(&lockvm_recall_sem);
+	up_write(&pool->shared->sem);
+	lockvm_mm_put(pool->shared);
 }
 
 /**
@@ -145,16 +281,16 @@ void lockvm_pool_close(struct lockvm_pool *pool)
  * @cache: the cache
  * @pool: where it draws from
  *
- * Context: Any that may take a spinlock.
+ * Context: Process context. May sleep.
  */
 void lockvm_cache_open(struct lockvm_cache *cache, struct lockvm_pool *pool)
 {
 	cache->pool = pool;
 	cache->used = 0;
 	atomic_long_set(&cache->credit, 0);
-	spin_lock(&pool->lock);
+	down_write(&pool->shared->sem);
 	list_add(&cache->node, &pool->caches);
-	spin_unlock(&pool->lock);
+	up_write(&pool->shared->sem);
 }
 
 /* Use @nr pages of the credit if it has as many. */
@@ -171,21 +307,24 @@ static bool lockvm_cache_take(struct lockvm_cache *cache, unsigned long nr)
 	return true;
 }
 
-/* Draw @nr pages and some in advance; what was drawn before stays as it is. */
+/*
+ * Draw @nr pages that are needed, and some in advance; the credit that there is
+ * stays. shared->sem is held for reading.
+ */
 static int lockvm_cache_draw(struct lockvm_cache *cache, unsigned long nr)
 {
 	struct lockvm_pool *pool = cache->pool;
-	long left = atomic_long_read(&pool->left);
-	unsigned long ahead;
-	int ret;
+	long left = atomic_long_read(&pool->left) - (long)nr;
+	unsigned long ahead = 0;
+	int ret = -ENOMEM;
 
-	ahead = left > (long)nr ? min(left - nr, pool->batch) : 0;
-	if (pool->exact)
+	if (left > 0 && !pool->shared->exact)
+		ahead = min_t(unsigned long, left, pool->batch);
+	if (ahead)
+		ret = lockvm_account(&pool->owner, nr + ahead);
+	if (ret == -ENOMEM) {
 		ahead = 0;
-	ret = lockvm_charge(&pool->owner, nr + ahead);
-	if (ret == -ENOMEM && ahead) {
-		ahead = 0;
-		ret = lockvm_charge(&pool->owner, nr);
+		ret = nr ? lockvm_account(&pool->owner, nr) : 0;
 	}
 	if (ret)
 		return ret;
@@ -195,28 +334,29 @@ static int lockvm_cache_draw(struct lockvm_cache *cache, unsigned long nr)
 	return 0;
 }
 
-/* Take back all credits that count in the mm of @pool. */
-static unsigned long lockvm_recall(const struct lockvm_pool *pool)
+/**
+ * lockvm_cache_room - tell how much locked memory can be used without asking
+ * @cache: the calling thread's cache
+ * @most: more than that is of no interest
+ *
+ * What is pinned before it is charged should not exceed the limit by much.
+ *
+ * Context: Process context. May sleep.
+ * Return: The number of pages; @most if there is no limit.
+ */
+unsigned long lockvm_cache_room(struct lockvm_cache *cache, unsigned long most)
 {
-	struct lockvm_cache *cache;
-	struct lockvm_pool *other;
-	unsigned long credit, sum = 0;
+	struct lockvm_pool *pool = cache->pool;
 
-	spin_lock(&lockvm_pools_lock);
-	list_for_each_entry(other, &lockvm_pools, node) {
-		if (other->owner.mm != pool->owner.mm)
-			continue;
-		other->exact = true;
-		spin_lock(&other->lock);
-		list_for_each_entry(cache, &other->caches, node) {
-			credit = atomic_long_xchg(&cache->credit, 0);
-			atomic_long_add(credit, &other->left);
-			sum += credit;
-		}
-		spin_unlock(&other->lock);
+	if (pool->owner.cap)
+		return most;
+	if (!atomic_long_read(&cache->credit) &&
+	    !down_read_killable(&pool->shared->sem)) {
+		/* An error shows again when there is something to charge. */
+		lockvm_cache_draw(cache, 0);
+		up_read(&pool->shared->sem);
 	}
-	spin_unlock(&lockvm_pools_lock);
-	return sum;
+	return min_t(unsigned long, atomic_long_read(&cache->credit), most);
 }
 
 /**
@@ -235,16 +375,18 @@ int lockvm_cache_charge(struct lockvm_cache *cache, unsigned long nr)
 	if (lockvm_cache_take(cache, nr))
 		return 0;
 
-	down_read(&lockvm_recall_sem);
+	if (down_read_killable(&pool->shared->sem))
+		return -EINTR;
 	ret = lockvm_cache_draw(cache, nr);
-	up_read(&lockvm_recall_sem);
+	up_read(&pool->shared->sem);
 	if (ret != -ENOMEM)
 		return ret;
 
-	down_write(&lockvm_recall_sem);
-	lockvm_uncharge(&pool->owner, lockvm_recall(pool));
-	ret = lockvm_cache_draw(cache, nr);
-	up_write(&lockvm_recall_sem);
+	ret = lockvm_account_last(pool->shared, &pool->owner, nr);
+	if (!ret) {
+		atomic_long_sub(nr, &pool->left);
+		cache->used += nr;
+	}
 	return ret;
 }
 
@@ -253,12 +395,12 @@ int lockvm_cache_charge(struct lockvm_cache *cache, unsigned long nr)
  * @cache: the calling thread's cache, which charged it
  * @nr: number of pages
  *
- * Context: Process context.
+ * Context: Process context. May sleep.
  */
 void lockvm_cache_uncharge(struct lockvm_cache *cache, unsigned long nr)
 {
-	down_read(&lockvm_recall_sem);
+	down_read(&cache->pool->shared->sem);
 	cache->used -= nr;
 	atomic_long_add(nr, &cache->credit);
-	up_read(&lockvm_recall_sem);
+	up_read(&cache->pool->shared->sem);
 }

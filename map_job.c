@@ -22,16 +22,21 @@
  * A helper works on behalf of the caller, and within its limits:
  *  - CPUs: the caller's affinity, which includes its cpuset's;
  *  - priority: its nice value and scheduling policy;
- *  - memory: the borrowed mm decides which memory cgroup is charged; the nodes
- *    allowed by the caller's cpuset and its NUMA policy are taken over. The
- *    policy is borrowed, not copied: only its task changes it, and that task
- *    sits in the ioctl until the helper is done.
- * On kernels before 6.4, CPU time is charged to no cgroup of version 2, as for
- * any kernel thread. doc/differences.md says so to the administrator.
+ *  - memory: the memory cgroup of the borrowed mm is charged, for page tables
+ *    and the module's own memory as well as for the pages; the nodes allowed by
+ *    the caller's cpuset and its NUMA policy are taken over. The policy is
+ *    borrowed, not copied: only its task changes it, and that task sits in the
+ *    ioctl until the helper is done;
+ *  - privileges: a page fault may allocate blocks of a file. It does so with the
+ *    caller's credentials.
+ * On kernels before 6.4, CPU time and file I/O are charged to no cgroup of
+ * version 2, as for any kernel thread. doc/differences.md says so to the
+ * administrator.
  *
  * Stopping: a fatal signal to the caller is told to the job's maker, by
- * how->kill(), and passed on to the helpers, so that one that sleeps in a page
- * fault wakes up: userfaultfd, FUSE and the like wait killably.
+ * how->kill(), and passed on to the helpers. What sleeps killably in a page
+ * fault wakes up; what does not, keeps its helper, and the caller, as it would
+ * have kept the caller alone.
  *
  * Context: process context, may sleep. The caller holds no lock that thread_fn
  *    takes, nor one that stops kernel threads from being made.
@@ -41,7 +46,9 @@
  */
 #include <linux/completion.h>
 #include <linux/cpuset.h>
+#include <linux/cred.h>
 #include <linux/kthread.h>
+#include <linux/memcontrol.h>
 #include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
@@ -70,7 +77,7 @@ unsigned int map_job_threads(unsigned int limit)
 {
 	unsigned int cpus = 0, cpu;
 
-	for_each_cpu_and(cpu, current->cpus_ptr, cpu_online_mask)
+	for_each_cpu_and(cpu, &current->cpus_mask, cpu_online_mask)
 		cpus++;
 	if (!limit)
 		limit = MAP_JOB_THREADS_DEFAULT;
@@ -98,6 +105,7 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
  * @job: the job
  * @how: what else it needs
  * @caller: the thread that runs the job
+ * @cred: its credentials; they do not change while it is here
  * @lock: protects @next, @left, @helpers, @nr_helpers and @killed
  * @next: start of the next range to hand out
  * @left: size of what is not handed out
@@ -112,6 +120,7 @@ struct map_job_run {
 	struct padata_mt_job *job;
 	const struct map_job_how *how;
 	struct task_struct *caller;
+	const struct cred *cred;
 	spinlock_t lock;
 	unsigned long next;
 	unsigned long left;
@@ -188,14 +197,23 @@ static struct mempolicy *map_job_caller_policy(const struct map_job_run *run)
 /* Work with the caller's memory, and as its cpuset and its policy demand. */
 static void map_job_work_on_mm(struct map_job_run *run)
 {
+	struct mm_struct *mm = run->how->mm;
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(mm), *old_memcg;
+	const struct cred *cred = override_creds(run->cred);
 	struct mempolicy *own;
 
-	kthread_use_mm(run->how->mm);
+	kthread_use_mm(mm);
+	old_memcg = set_active_memcg(memcg);
 	set_mems_allowed(run->caller->mems_allowed);
 	own = map_job_swap_policy(map_job_caller_policy(run));
+
 	map_job_work(run);
+
 	map_job_swap_policy(own);
-	kthread_unuse_mm(run->how->mm);
+	set_active_memcg(old_memcg);
+	mem_cgroup_put(memcg);
+	kthread_unuse_mm(mm);
+	revert_creds(cred);
 }
 
 static int map_job_helper(void *arg)
@@ -213,7 +231,7 @@ static int map_job_helper(void *arg)
 }
 
 /* Let @task have what the caller has, no more. */
-static void map_job_adopt(const struct map_job_run *run,
+static int map_job_adopt(const struct map_job_run *run,
 			  struct task_struct *task)
 {
 	struct task_struct *caller = run->caller;
@@ -227,8 +245,8 @@ static void map_job_adopt(const struct map_job_run *run,
 	/* A deadline cannot be shared. */
 	if (caller->policy == SCHED_DEADLINE)
 		attr.sched_policy = SCHED_NORMAL;
-	sched_setattr_nocheck(task, &attr);
-	set_cpus_allowed_ptr(task, caller->cpus_ptr);
+	return sched_setattr_nocheck(task, &attr) ? :
+	       set_cpus_allowed_ptr(task, &caller->cpus_mask);
 }
 
 static bool map_job_wants_help(struct map_job_run *run)
@@ -253,7 +271,12 @@ static void map_job_make(struct work_struct *work)
 		if (IS_ERR(task))
 			break;
 		get_task_struct(task);
-		map_job_adopt(run, task);
+		if (map_job_adopt(run, task)) {
+			/* It was never woken: it ends without having run. */
+			kthread_stop(task);
+			put_task_struct(task);
+			break;
+		}
 		atomic_inc(&run->active);
 		spin_lock(&run->lock);
 		run->helpers[run->nr_helpers++] = task;
@@ -333,6 +356,7 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 		.job = job,
 		.how = how,
 		.caller = current,
+		.cred = current_cred(),
 		.next = job->start,
 		.left = job->size,
 		.active = ATOMIC_INIT(1),

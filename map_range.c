@@ -23,10 +23,11 @@
  *
  * A page that another thread holds a reference to, for the moment that pinning
  * takes, cannot be moved out of ZONE_MOVABLE or CMA memory. If the same page is
- * mapped twice in one range, two threads could get into each other's way, and
- * report a lack of memory that a single thread would not meet. So when pinning
- * fails for want of memory on one of several threads, what is left of the range
- * is done over by the caller alone, and only what fails then is final.
+ * mapped twice, two threads could get into each other's way, and report a lack
+ * of memory that one alone would not meet. So when pinning fails for want of
+ * memory, what is left of the range is done over by the caller alone, a few
+ * times, and only what fails then is final. It is also how a helper without
+ * memory for its own use is made up for.
  *
  * A copy maps what is pinned and mapped already into another domain. It is the
  * same work, except that runs come from the record and the first domain instead
@@ -37,6 +38,7 @@
  *    set of domains. work->lock protects the fields that say so; it is taken a
  *    few times a chunk.
  */
+#include <linux/delay.h>
 #include <linux/hugetlb.h>
 #include <linux/iommu.h>
 #include <linux/kthread.h>
@@ -58,6 +60,12 @@ struct map_tune map_tune = {
 	.min_chunk = 16,
 	.helper_us = 500,
 };
+
+/* Most pages pinned before they are mapped: bounds the wait for a stop. */
+#define MAP_BATCH_PAGES		PIN_PUD_PAGES
+
+/* So often is a page waited for that another thread holds for a moment. */
+#define MAP_ATTEMPTS		3
 
 /* Largest chunk: any larger one would only delay the end. */
 #define MAP_CHUNK_MAX		PUD_SIZE
@@ -368,12 +376,15 @@ static void map_batch_drop(struct pin_chunk *pc, unsigned int taken)
 static int map_pin_batch(struct map_work *work, struct map_worker *worker,
 			 struct map_chunk *chunk)
 {
-	int ret = pin_chunk_fill(&worker->pc);
+	int ret;
 
+	worker->pc.batch = max(lockvm_cache_room(&worker->cache,
+						 MAP_BATCH_PAGES), 1UL);
+	ret = pin_chunk_fill(&worker->pc);
 	if (ret > 0)
 		ret = map_batch_keep(work, worker, chunk) ? : ret;
 	else if (ret == -ENOMEM || ret == -EAGAIN || ret == -EBUSY)
-		map_work_fail(work, worker->idx, ret, work->threads > 1);
+		map_work_fail(work, worker->idx, ret, true);
 	return ret;
 }
 
@@ -490,7 +501,7 @@ static void map_work_chunk(struct map_work *work, unsigned long idx)
 	int ret;
 
 	if (!worker) {
-		map_work_fail(work, idx, -ENOMEM, work->threads > 1);
+		map_work_fail(work, idx, -ENOMEM, true);
 		return;
 	}
 	if (map_worker_begin(work, worker, idx)) {
@@ -562,7 +573,7 @@ static unsigned int map_threads(const struct map_work *work)
 	return worth;
 }
 
-/* Where a cut wanted at @va goes: on a leaf boundary. mmap lock is held. */
+/* Where a cut wanted at @va goes: on a leaf boundary. */
 static unsigned long map_cut(const struct map_work *work, unsigned long va)
 {
 	struct vm_area_struct *vma;
@@ -595,7 +606,10 @@ static unsigned long map_cut_all(const struct map_work *work,
 {
 	const struct map_range *range = work->range;
 	unsigned long va = range->vaddr, end = va + range->size, next, nr = 0;
+	struct mm_struct *mm = work->from ? NULL : range->owner.mm;
 
+	if (mm)
+		mmap_read_lock(mm);
 	while (va < end) {
 		next = va + map_chunk_size(work, end - va, min_chunk);
 		if (next < end)
@@ -610,6 +624,8 @@ static unsigned long map_cut_all(const struct map_work *work,
 		nr++;
 		va = next;
 	}
+	if (mm)
+		mmap_read_unlock(mm);
 	return nr;
 }
 
@@ -618,22 +634,17 @@ static void map_plan(struct map_work *work, struct map_chunk *single)
 {
 	unsigned long min_chunk = max(READ_ONCE(map_tune.min_chunk), 2U) *
 				  (unsigned long)SZ_1M;
-	struct mm_struct *mm = work->range->owner.mm;
 	unsigned long nr;
 
 	min_chunk = clamp(round_up(min_chunk, PIN_SPAN_SIZE), PIN_SPAN_SIZE,
 			  MAP_CHUNK_MAX);
 	work->threads = map_threads(work);
 	if (work->threads > 1) {
-		mmap_read_lock(mm);
 		nr = map_cut_all(work, min_chunk, NULL, ULONG_MAX);
-		mmap_read_unlock(mm);
 		work->chunks = kvcalloc(nr, sizeof(*work->chunks), GFP_KERNEL);
 		if (work->chunks) {
-			mmap_read_lock(mm);
 			work->nr = map_cut_all(work, min_chunk, work->chunks,
 					       nr);
-			mmap_read_unlock(mm);
 			return;
 		}
 	}
@@ -655,8 +666,7 @@ static int map_piece(const struct map_work *work, const struct pin_extent *piece
 	unsigned long iova = piece->va - range->vaddr + range->iova;
 	unsigned int i;
 
-	if (!piece->nr)
-		return 0;
+	cond_resched();
 	if (map)
 		return map_target_map(tgt, iova, piece->pfn, piece->nr);
 	for (i = 0; i < tgt->nr; i++)
@@ -758,17 +768,24 @@ static void map_undo(struct map_work *work)
 	map_job_run(&job, &how);
 }
 
-/* What several threads could not do, the caller may be able to do alone. */
+/* What failed for want of memory, the caller may be able to do alone. */
 static void map_again(struct map_work *work)
 {
 	unsigned long idx;
+	int attempt;
 
-	work->fail = ULONG_MAX;
-	work->error = 0;
 	work->threads = 1;
-	for (idx = 0; idx < work->nr && !work->error; idx++)
-		if (!work->chunks[idx].done)
-			map_work_chunk(work, idx);
+	for (attempt = 0; attempt < MAP_ATTEMPTS; attempt++) {
+		work->fail = ULONG_MAX;
+		work->error = 0;
+		for (idx = 0; idx < work->nr && !work->error; idx++)
+			if (!work->chunks[idx].done)
+				map_work_chunk(work, idx);
+		if (!work->error || !work->soft ||
+		    fatal_signal_pending(current))
+			break;
+		usleep_range(500, 1000);
+	}
 }
 
 static int map_work_run(struct map_work *work)
@@ -812,11 +829,12 @@ static int map_work_all(struct map_work *work)
 	INIT_LIST_HEAD(&work->workers);
 	work->fail = ULONG_MAX;
 	work->leaves = !range->tgt->single;
+	ret = lockvm_pool_open(&work->pool, &range->owner,
+			       READ_ONCE(map_tune.lockvm_batch),
+			       range->size >> PAGE_SHIFT);
+	if (ret)
+		return ret;
 	map_plan(work, &single);
-	lockvm_pool_open(&work->pool, &range->owner,
-			 READ_ONCE(map_tune.lockvm_batch),
-			 range->size >> PAGE_SHIFT);
-
 	ret = map_work_run(work);
 
 	lockvm_pool_close(&work->pool);

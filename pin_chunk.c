@@ -38,9 +38,10 @@
  * punching, mremap, mprotect, fork) is as harmless, or as much its own fault,
  * as it is with one reference a page: the device keeps seeing the pinned pages.
  *
- * The look at the page tables takes no lock. Interrupts are off, which keeps
- * page tables from being freed under it, as for GUP-fast; each entry is read
- * once.
+ * The look at the page tables takes no lock. As for GUP-fast, interrupts are off
+ * on a CPU that runs the mm: page tables are freed only after that CPU has
+ * answered an interrupt, or after an RCU grace period. Each entry is read once.
+ * A thread that does not run on the mm therefore pins page by page.
  *
  * Fast and slow
  * -------------
@@ -63,9 +64,6 @@
 #include "include/compat.h"
 #include "include/pin_chunk.h"
 
-/* Most pages pinned before they are mapped: bounds the wait for a stop. */
-#define PIN_BATCH_PAGES		(PUD_SIZE >> PAGE_SHIFT)
-
 /**
  * pin_leaf_at - look up what maps an address
  * @mm: the address space; its users count is elevated
@@ -76,7 +74,8 @@
  * Context: Any. Takes no lock: the answer may be outdated when it arrives.
  * Return: %PIN_LEAF_PMD or %PIN_LEAF_PUD for a huge leaf of ordinary memory
  *    that allows the access, %PIN_LEAF_NONE where nothing is mapped and no page
- *    table exists, %PIN_LEAF_PTE for all else.
+ *    table exists, %PIN_LEAF_PTE for all else, and always if the caller does
+ *    not run on @mm.
  */
 enum pin_leaf pin_leaf_at(struct mm_struct *mm, unsigned long va, bool write,
 			  unsigned long *pfn)
@@ -89,7 +88,7 @@ enum pin_leaf pin_leaf_at(struct mm_struct *mm, unsigned long va, bool write,
 	pmd_t pmd;
 
 	va = untagged_addr(va);
-	if (!access_ok((void __user *)va, 1))
+	if (current->mm != mm || !access_ok((void __user *)va, 1))
 		return PIN_LEAF_PTE;
 
 	local_irq_save(flags);
@@ -423,7 +422,7 @@ int pin_chunk_fill(struct pin_chunk *pc)
 	pc->nr_account = 0;
 
 	while (!pc->error && pc->va != pc->end &&
-	       pc->nr_pages < PIN_BATCH_PAGES && pc->nr_runs < pc->max_runs) {
+	       pc->nr_pages < pc->batch && pc->nr_runs < pc->max_runs) {
 		if (pin_chunk_stopped(pc)) {
 			pc->error = -EINTR;
 		} else if (pin_chunk_leaf(pc)) {
@@ -470,6 +469,7 @@ int pin_one_page(struct mm_struct *mm, unsigned long va, bool write,
 		.mm = mm,
 		.va = va,
 		.end = va + PAGE_SIZE,
+		.batch = 1,
 		.write = write,
 		.pages = &page,
 		.max_pages = 1,

@@ -184,8 +184,10 @@ void pin_record_destroy(struct pin_record *rec)
 
 	if (!rec->states)
 		return;
-	xa_for_each(&rec->frags, idx, entry)
+	xa_for_each(&rec->frags, idx, entry) {
 		record_free_entry(entry);
+		cond_resched();
+	}
 	xa_destroy(&rec->frags);
 	if (rec->states != &rec->inline_state)
 		kvfree(rec->states);
@@ -391,6 +393,29 @@ void pin_record_clear(struct pin_record *rec, unsigned long va,
 			record_free_entry(xa_erase(&rec->frags, span));
 		record_unset(rec, span);
 	}
+}
+
+/**
+ * pin_record_forget - free what is recorded of the spans within a range
+ * @rec: the record, which will be destroyed
+ * @va: user address
+ * @end: user address
+ *
+ * The threads that unpin a mapping do this for what they have unpinned, so that
+ * it need not all be done at the end. A span at either end that is not wholly in
+ * the range is left to pin_record_destroy().
+ *
+ * Context: Process context. Nobody needs these spans any more.
+ */
+void pin_record_forget(struct pin_record *rec, unsigned long va,
+		       unsigned long end)
+{
+	unsigned long span = record_span(rec, va + PIN_SPAN_SIZE - 1);
+	unsigned long behind = record_span(rec, end);
+
+	for (; span < behind; span++)
+		if (record_get(rec, span) == PIN_LEAF_PTE)
+			record_free_entry(xa_erase(&rec->frags, span));
 }
 
 /**

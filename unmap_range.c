@@ -34,6 +34,12 @@
 /* Extents for which no memory need be had. */
 #define UNMAP_EXTENTS_MIN	16
 
+/*
+ * Bytes in a batch, about: not all IOMMU drivers count pages in 64 bits when
+ * they flush, and nobody should wait for long.
+ */
+#define UNMAP_BATCH_SIZE	(64UL * SZ_1G)
+
 /* A cut that would have to be moved further than this is not made. */
 #define UNMAP_CUT_TRIES		16
 
@@ -138,6 +144,15 @@ static unsigned long unmap_domains(const struct map_range *range,
 	return done;
 }
 
+/* Should the batch end at @va, and can it? */
+static bool unmap_batch_is_long(const struct map_range *range,
+				const struct unmap_batch *batch,
+				unsigned long va)
+{
+	return batch->nr && va - batch->ext[0].va >= UNMAP_BATCH_SIZE &&
+	       !map_target_cut(range->tgt, va - range->vaddr + range->iova);
+}
+
 static void unmap_batch_flush(const struct map_range *range,
 			      struct unmap_batch *batch, unsigned long end,
 			      bool unpin)
@@ -154,6 +169,8 @@ static void unmap_batch_flush(const struct map_range *range,
 			break;
 		pin_record_unpin(range->record, ext, dirty);
 	}
+	if (unpin)
+		pin_record_forget(range->record, va, end);
 	batch->nr = 0;
 	cond_resched();
 }
@@ -165,7 +182,7 @@ static void unmap_batch_flush(const struct map_range *range,
  * @end: to here is mapped. The ends are cuts as described above.
  * @unpin: drop the references as well
  *
- * The record is not changed.
+ * What the record holds of small pages that were unpinned is forgotten.
  *
  * Context: Process context. May sleep.
  */
@@ -183,11 +200,13 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	pin_cursor_init(&cur, range->record, va, end, unmap_pfn,
 			(void *)range);
 	while (pin_cursor_next(&cur, &run)) {
-		if (!unmap_batch_add(&batch, va, &run)) {
+		if (unmap_batch_is_long(range, &batch, va) ||
+		    !unmap_batch_add(&batch, va, &run)) {
 			unmap_batch_flush(range, &batch, va, unpin);
 			unmap_batch_add(&batch, va, &run);
 		}
 		va = cur.va;
+		cond_resched();
 	}
 	if (batch.nr)
 		unmap_batch_flush(range, &batch, va, unpin);
@@ -294,8 +313,8 @@ static unsigned long unmap_plan(struct unmap_work *work, unsigned int threads)
 
 /**
  * map_range_unmap - unmap and unpin a range
- * @range: the range, all of which is mapped. Its record still says what was
- *         pinned: the caller destroys it.
+ * @range: the range, all of which is mapped. Its record is of no use any more:
+ *         the caller destroys it.
  *
  * Context: Process context. May sleep. Signals do not stop it.
  */

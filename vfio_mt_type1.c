@@ -26,6 +26,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
+#include <linux/wait_bit.h>
 
 #include "include/backend.h"
 #include "include/compat.h"
@@ -153,7 +154,8 @@ static int info_collect(struct backend *backend,
 {
 	int ret;
 
-	ret = dma_map_lock(backend, 0, 0, true);
+	/* No mapping is of interest: wait for none. */
+	ret = dma_map_lock(backend, 1, 0, true);
 	if (ret)
 		return ret;
 	info->flags = VFIO_IOMMU_INFO_PGSIZES;
@@ -366,10 +368,10 @@ static long dirty_pages(struct backend *backend, void __user *arg)
 
 /* ---- the table of operations ---- */
 
-static long vfio_mt_ioctl(void *data, unsigned int cmd, unsigned long arg)
+static long backend_ioctl(struct backend *backend, unsigned int cmd,
+			  unsigned long arg)
 {
 	void __user *uarg = (void __user *)arg;
-	struct backend *backend = data;
 
 	switch (cmd) {
 	case VFIO_CHECK_EXTENSION:
@@ -385,6 +387,25 @@ static long vfio_mt_ioctl(void *data, unsigned int cmd, unsigned long arg)
 	default:
 		return -ENOTTY;
 	}
+}
+
+/*
+ * VFIO does not keep a container's backend from being released while an ioctl
+ * is under way: the last group can be taken out by another thread. Most of an
+ * ioctl's time it spends in here, so release waits for it.
+ */
+static long vfio_mt_ioctl(void *data, unsigned int cmd, unsigned long arg)
+{
+	struct backend *backend = data;
+	long ret;
+
+	if (!backend)
+		return backend_ioctl(backend, cmd, arg);
+	atomic_inc(&backend->users);
+	ret = backend_ioctl(backend, cmd, arg);
+	if (atomic_dec_and_test(&backend->users))
+		wake_up_var(&backend->users);
+	return ret;
 }
 
 static void *vfio_mt_open(unsigned long type)
@@ -403,6 +424,7 @@ static void *vfio_mt_open(unsigned long type)
 	backend->maps = RB_ROOT;
 	backend->maps_avail = READ_ONCE(dma_entry_limit);
 	backend->pgsizes = PAGE_MASK;
+	backend->reach = BACKEND_REACH_MIN;
 	mutex_init(&backend->device_lock);
 	init_rwsem(&backend->domain_sem);
 	mutex_init(&backend->lock);
@@ -417,6 +439,7 @@ static void vfio_mt_release(void *data)
 {
 	struct backend *backend = data;
 
+	wait_var_event(&backend->users, !atomic_read(&backend->users));
 	/* Nobody else is left; this is for lockdep. */
 	down_write(&backend->domain_sem);
 	dma_map_remove_all(backend);

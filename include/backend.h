@@ -29,6 +29,7 @@
 #ifndef VFIO_MT_BACKEND_H
 #define VFIO_MT_BACKEND_H
 
+#include <linux/atomic.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
@@ -80,6 +81,9 @@ struct iova_list {
  * @iovas: addresses that may be mapped; empty before the first domain
  * @domains: list of struct backend_domain
  * @target: the same, as the layer below takes them
+ * @reach: last address that all domains have page table levels for, see
+ *         backend_extend()
+ * @users: ioctls under way
  * @emulated: groups without an IOMMU, list of struct backend_group
  * @non_pinning: groups that may write to all memory mapped for them
  * @devices: devices with a dma_unmap(), struct vfio_device
@@ -99,10 +103,15 @@ struct backend {
 	struct iova_list iovas;
 	struct list_head domains;
 	struct map_target target;
+	u64 reach;
+	atomic_t users;
 	struct list_head emulated;
 	u64 non_pinning;
 	struct list_head devices;
 };
+
+/* What every IOMMU's page tables reach without being extended: 3 levels. */
+#define BACKEND_REACH_MIN	((1ULL << 39) - 1)
 
 /**
  * struct backend_domain - an IOMMU domain
@@ -232,6 +241,7 @@ struct backend_group *backend_find_group(struct backend *backend,
 struct iommu_domain *backend_group_domain(struct backend *backend,
 					  struct iommu_group *group);
 bool backend_coherent(struct backend *backend);
+int backend_extend(struct backend *backend, u64 last);
 bool backend_iova_valid(const struct backend *backend, u64 first, u64 last);
 
 /* dirty.c: which pages devices may have written to */

@@ -10,6 +10,7 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
+struct lockvm_mm;
 struct mm_struct;
 struct task_struct;
 
@@ -28,23 +29,21 @@ struct lockvm_owner {
 /**
  * struct lockvm_pool - the charges of one job
  * @owner: whom they are charged to
+ * @shared: what all open pools of the same mm share
  * @batch: most pages that a cache draws in advance
  * @left: pages that the job may still ask for: nothing is drawn beyond
- * @exact: draw nothing in advance any more, the limit is near
  * @used: pages charged and used; valid after lockvm_pool_close()
- * @node: in the list of open pools
- * @lock: protects @caches
  * @caches: all caches that draw from this pool
+ * @node: in the list of the mm's open pools
  */
 struct lockvm_pool {
 	struct lockvm_owner owner;
+	struct lockvm_mm *shared;
 	unsigned long batch;
 	atomic_long_t left;
-	bool exact;
 	unsigned long used;
-	struct list_head node;
-	spinlock_t lock;
 	struct list_head caches;
+	struct list_head node;
 };
 
 /**
@@ -61,11 +60,12 @@ struct lockvm_cache {
 	unsigned long used;
 };
 
-void lockvm_pool_open(struct lockvm_pool *pool,
-		      const struct lockvm_owner *owner, unsigned long batch,
-		      unsigned long most);
+int lockvm_pool_open(struct lockvm_pool *pool,
+		     const struct lockvm_owner *owner, unsigned long batch,
+		     unsigned long most);
 void lockvm_pool_close(struct lockvm_pool *pool);
 void lockvm_cache_open(struct lockvm_cache *cache, struct lockvm_pool *pool);
+unsigned long lockvm_cache_room(struct lockvm_cache *cache, unsigned long most);
 int lockvm_cache_charge(struct lockvm_cache *cache, unsigned long nr);
 void lockvm_cache_uncharge(struct lockvm_cache *cache, unsigned long nr);
 

@@ -17,6 +17,8 @@ struct page;
  * @mm: whose memory
  * @va: where pinning has got to
  * @end: where the chunk ends
+ * @batch: pin no more than so many pages in one go, but for the leaf or span
+ *         that reaches across; at least 1
  * @write: the device may write
  * @leaves: one reference may stand for a huge leaf
  * @stop: set by others to make the thread give up, or NULL
@@ -36,6 +38,7 @@ struct pin_chunk {
 	struct mm_struct *mm;
 	unsigned long va;
 	unsigned long end;
+	unsigned long batch;
 	bool write;
 	bool leaves;
 	const bool *stop;

@@ -127,6 +127,8 @@ int pin_record_add(struct pin_record *rec, unsigned long va,
 		   const struct pin_run *runs, unsigned int nr);
 void pin_record_clear(struct pin_record *rec, unsigned long va,
 		      unsigned long end);
+void pin_record_forget(struct pin_record *rec, unsigned long va,
+		       unsigned long end);
 enum pin_leaf pin_record_leaf(const struct pin_record *rec, unsigned long va);
 void pin_cursor_init(struct pin_cursor *cur, struct pin_record *rec,
 		     unsigned long va, unsigned long end, pin_pfn_fn pfn_of,
