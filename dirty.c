@@ -199,11 +199,11 @@ static int dirty_view_copy(const struct dirty_view *view, u64 __user *to)
 		n = min_t(u64, words - i, DIRTY_COPY_WORDS);
 		for (k = 0; k < n; k++)
 			buf[k] = dirty_view_word(view, i + k);
-		/* These bits belong to what is mapped in front. */
+		/* Some of its bits belong to what is mapped in front. */
 		if (!i && view->shift) {
 			if (get_user(before, to))
 				return -EFAULT;
-			buf[0] |= before & GENMASK_ULL(view->shift - 1, 0);
+			buf[0] |= before;
 		}
 		if (copy_to_user(to + i, buf, n * sizeof(u64)))
 			return -EFAULT;
@@ -219,8 +219,9 @@ static int dirty_view_copy(const struct dirty_view *view, u64 __user *to)
  * @base: address of the first bit of the user's bitmap
  * @bitmap: the user's bitmap
  *
- * Whole words are written: bits of @bitmap in the last one, behind the mapping,
- * are cleared. Those in the first one, in front of the mapping, are kept.
+ * Whole words are written, so bits behind the mapping are cleared. Where it does
+ * not begin with a word, all bits that are set in its first word stay set: this
+ * is how user space knows the interface.
  *
  * Context: Process context. May sleep. @map is locked.
  * Return: 0 or -EFAULT. The mapping's bitmap is as before.
