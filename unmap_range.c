@@ -119,23 +119,68 @@ static bool unmap_batch_add(struct unmap_batch *batch, unsigned long va,
 	return true;
 }
 
-/* Unmap from the last domain to the first. Returns what all have unmapped. */
+/*
+ * How much of a range the IOMMU driver will unmap in one step: pages of one
+ * size, up to where larger ones begin. As the IOMMU core computes it.
+ */
+static unsigned long unmap_step(unsigned long sizes, unsigned long iova,
+				unsigned long size)
+{
+	unsigned long fit = sizes & GENMASK(__fls(size), 0), larger, offset;
+	unsigned int shift;
+
+	if (iova)
+		fit &= GENMASK(__ffs(iova), 0);
+	shift = __fls(fit);
+	larger = sizes & ~GENMASK(shift, 0);
+	if (larger) {
+		larger = 1UL << __ffs(larger);
+		offset = larger - (iova & (larger - 1));
+		if (offset < size && larger <= size - offset)
+			size = offset;
+	}
+	return size >> shift << shift;
+}
+
+/*
+ * Unmap from one domain, and synchronise. Returns how much was unmapped.
+ *
+ * Step by step, because VT-d's driver, when a second step makes it flush the
+ * first, frees page tables of the second with it, before they are flushed. With
+ * aligned memory there is one step, and a handful at worst.
+ */
+static unsigned long unmap_domain(struct iommu_domain *domain,
+				  unsigned long iova, unsigned long size)
+{
+	struct iommu_iotlb_gather gather;
+	unsigned long done = 0, step, got;
+
+	while (done < size) {
+		step = unmap_step(domain->pgsize_bitmap, iova + done,
+				  size - done);
+		iommu_iotlb_gather_init(&gather);
+		got = iommu_unmap_fast(domain, iova + done, step, &gather);
+		iommu_iotlb_sync(domain, &gather);
+		done += got;
+		if (got != step)
+			break;
+	}
+	return done;
+}
+
+/* Unmap from all domains. Returns how much all of them have unmapped. */
 static unsigned long unmap_domains(const struct map_range *range,
 				   unsigned long iova, unsigned long size)
 {
 	const struct map_target *tgt = range->tgt;
-	struct iommu_iotlb_gather gather;
 	unsigned long done = size;
 	unsigned int i;
 
-	for (i = tgt->nr - 1; i; i--) {
-		done = min(done, iommu_unmap(tgt->domains[i], iova, size));
+	/* The first one last: it is asked for the pages of what is left. */
+	for (i = tgt->nr; i-- > 0;) {
+		done = min(done, unmap_domain(tgt->domains[i], iova, size));
 		cond_resched();
 	}
-	iommu_iotlb_gather_init(&gather);
-	done = min(done, iommu_unmap_fast(tgt->domains[0], iova, size,
-					  &gather));
-	iommu_iotlb_sync(tgt->domains[0], &gather);
 
 	/* Better to lose the pages than to let a device write to them. */
 	WARN_ONCE(done != size,
