@@ -6,6 +6,7 @@
 # Leaves /out/WHO.json and /out/WHO.log for each; the host compares.
 
 selftest=/test/vfio_mt_selftest
+mock=/test/vfio_mt_mock.ko
 filter=${1:-*}
 status=0
 
@@ -15,12 +16,14 @@ run()
 	shift 2
 	echo "# $who"
 	backend "$driver" "$@" || exit 1
+	[ ! -f "$mock" ] || insmod "$mock" || exit 1
 	if ! $selftest test --driver "$driver" --gtest_filter="$filter" \
 		--outcome "/out/$who.json" >"/out/$who.log" 2>&1; then
 		grep -a -e FAILED -e Failure "/out/$who.log" | head -n 20
 		status=1
 	fi
 	tail -n 1 "/out/$who.log"
+	[ ! -f "$mock" ] || rmmod vfio_mt_mock || exit 1
 }
 
 run stock stock

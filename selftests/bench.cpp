@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The benchmark: times MAP_DMA and UNMAP_DMA of memory of several kinds, with
+ * one backend or alternating between two.
+ *
+ * Each repetition has a container of its own and fresh memory, so that no
+ * sample profits from what an earlier one left behind.
+ */
+#include "bench.hpp"
+
+#include "bench_report.hpp"
+#include "environment.hpp"
+#include "outcome.hpp"
+#include "proc.hpp"
+
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <stdexcept>
+#include <thread>
+#include <unistd.h>
+
+namespace selftest
+{
+
+using Clock = std::chrono::steady_clock;
+
+/* At 4 GiB: aligned to every page size, and above the MSI window. */
+static constexpr std::uint64_t bench_iova = 4 * gib;
+
+/* Left for everything else when memory is tight. */
+static constexpr std::size_t reserve = 64 * mib;
+
+static double since(Clock::time_point begin)
+{
+	return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+static std::runtime_error refused(const std::string &what, const Result &result)
+{
+	return std::runtime_error(what + ": " + errno_name(result.err));
+}
+
+/* A container with the first device's group. */
+struct BenchRig {
+	Container container;
+	Group group;
+};
+
+static BenchRig open_rig()
+{
+	BenchRig rig{.container = Container::open(), .group = Group::open(env().devices[0].group)};
+	Result result = rig.group.set_container(rig.container);
+
+	if (!result.ok())
+		throw refused("VFIO_GROUP_SET_CONTAINER", result);
+	result = rig.container.set_iommu(VFIO_TYPE1v2_IOMMU);
+	if (!result.ok())
+		throw refused("VFIO_SET_IOMMU (is a backend loaded?)", result);
+	if (const auto why = backend_mismatch(rig.container.backend(), env().wanted))
+		throw std::runtime_error(*why);
+	return rig;
+}
+
+/* The part [at, at + size) of thread i of n; cuts are at multiples of unit. */
+struct Part {
+	std::size_t at, size;
+};
+
+static Part part_of(std::size_t size, std::size_t unit, unsigned i, unsigned n)
+{
+	const std::size_t units = (size + unit - 1) / unit;
+	const std::size_t begin = units * i / n * unit;
+	const std::size_t end = units * (i + 1) / n * unit;
+
+	return {begin, std::min(end, size) - begin};
+}
+
+/* Calls f(at, size) for each chunk, by n threads at once, and gives the time it took. */
+static double timed(const BenchOptions &options, std::size_t size, std::size_t unit,
+	const std::function<Result(std::size_t, std::size_t)> &f)
+{
+	std::atomic<int> error = 0;
+	const auto run_part = [&](Part part) {
+		const std::size_t chunk = options.chunk ? options.chunk : part.size;
+
+		for (std::size_t at = part.at; at < part.at + part.size; at += chunk) {
+			const Result result = f(at, std::min(chunk, part.at + part.size - at));
+
+			if (!result.ok())
+				error = result.err;
+		}
+	};
+	double seconds;
+
+	if (options.threads == 1) {
+		const auto begin = Clock::now();
+
+		run_part({0, size});
+		seconds = since(begin);
+	} else {
+		/* The threads are there before the clock starts. */
+		std::barrier start(static_cast<std::ptrdiff_t>(options.threads) + 1);
+		std::vector<std::jthread> threads;
+
+		for (unsigned i = 0; i < options.threads; i++)
+			threads.emplace_back([&, i] {
+				const Part part = part_of(size, unit, i, options.threads);
+
+				start.arrive_and_wait();
+				run_part(part);
+			});
+		start.arrive_and_wait();
+		const auto begin = Clock::now();
+
+		threads.clear();
+		seconds = since(begin);
+	}
+	if (error)
+		throw std::runtime_error("an ioctl failed: " + errno_name(error));
+	return seconds;
+}
+
+/* Why this cannot be run here. */
+static std::optional<std::string> obstacle(Backing backing, std::size_t size)
+{
+	if (const auto why = lacking(backing, size))
+		return why;
+	if (size % page)
+		return std::to_string(size) + " bytes is not a multiple of 4096";
+	/* The pool of huge pages is not counted as available. */
+	const bool pool = backing == Backing::hugetlb_2m || backing == Backing::hugetlb_1g ||
+			  backing == Backing::memfd_2m;
+	const auto available = static_cast<std::size_t>(meminfo("MemAvailable")) * kib;
+
+	if (!pool && size + reserve > available)
+		return "only " + size_text(available / mib * mib) + " of memory are available";
+	return std::nullopt;
+}
+
+static BenchSample measure(const BenchOptions &options, Backing backing, bool populated,
+	std::size_t size, unsigned rep)
+{
+	BenchSample sample{.config = {name(backing), populated ? "populated" : "cold", size},
+		.driver = "",
+		.rep = rep,
+		.map_seconds = 0,
+		.unmap_seconds = 0,
+		.huge = -1};
+	const Memory memory = allocate(backing, size, options.file_dir);
+
+	if (populated)
+		populate(memory);
+
+	const BenchRig rig = open_rig();
+	const std::size_t unit = std::max(page_size(backing), page);
+
+	sample.driver = rig.container.backend().driver;
+	sample.map_seconds = timed(options, size, unit, [&](std::size_t at, std::size_t bytes) {
+		return rig.container.map(bench_iova + at, memory.at(at), bytes);
+	});
+	/* Whether it was huge is known when all of it is there. */
+	if (backing == Backing::thp)
+		sample.huge = static_cast<double>(anon_huge_bytes(memory.data(), size)) /
+			      static_cast<double>(size);
+	sample.unmap_seconds = timed(options, size, unit, [&](std::size_t at, std::size_t bytes) {
+		Result result = rig.container.unmap(bench_iova + at, bytes);
+
+		if (result.ok() && result.value != static_cast<long>(bytes))
+			result.err = ENODATA;
+		return result;
+	});
+	return sample;
+}
+
+/* One line on a terminal that is written over, and gone at the end. */
+class Progress
+{
+public:
+	explicit Progress(std::size_t total) : total_(total), shown_(::isatty(STDERR_FILENO) != 0)
+	{
+	}
+	~Progress() { clear(); }
+
+	void step(const std::string &what)
+	{
+		done_++;
+		if (shown_)
+			std::fprintf(stderr, "\r\033[K[%zu/%zu] %s", done_, total_, what.c_str());
+	}
+	void clear() const
+	{
+		if (shown_)
+			std::fprintf(stderr, "\r\033[K");
+	}
+
+private:
+	std::size_t total_;
+	std::size_t done_ = 0;
+	bool shown_;
+};
+
+static void switch_backend(const BenchOptions &options, const std::string &driver)
+{
+	std::string command = options.switch_command;
+	const std::string placeholder = "{driver}";
+
+	for (std::size_t at; (at = command.find(placeholder)) != std::string::npos;)
+		command.replace(at, placeholder.size(), driver);
+	std::fflush(nullptr);
+	if (std::system(command.c_str()))
+		throw std::runtime_error("\"" + command + "\" failed");
+	env().wanted = driver;
+}
+
+class Bench
+{
+public:
+	explicit Bench(const BenchOptions &options) : options_(options)
+	{
+		report_.iommu = iommu_kind();
+		report_.kernel = kernel_release();
+		report_.cpus = ::sysconf(_SC_NPROCESSORS_ONLN);
+		report_.threads = options.threads;
+		report_.chunk = options.chunk;
+	}
+
+	int run()
+	{
+		/* Without --compare: one "driver", whichever --driver asks for. */
+		std::vector<std::string> drivers = options_.compare;
+
+		if (drivers.empty())
+			drivers.push_back("");
+		choose_configs();
+		Progress progress(configs_.size() * options_.reps * drivers.size());
+
+		for (unsigned rep = 1; rep <= options_.reps; rep++) {
+			for (const auto &driver : drivers) {
+				if (!driver.empty())
+					switch_backend(options_, driver);
+				run_once(rep, progress);
+			}
+			/* A B, B A, A B…: what drifts hits both alike. */
+			std::ranges::reverse(drivers);
+		}
+		report_.drivers = options_.compare;
+		if (report_.drivers.empty() && !report_.samples.empty())
+			report_.drivers.push_back(report_.samples.front().driver);
+		progress.clear();
+		return publish();
+	}
+
+private:
+	struct Config {
+		Backing backing;
+		bool populated;
+		std::size_t size;
+	};
+
+	void choose_configs()
+	{
+		for (const auto size : options_.sizes)
+			for (const auto backing : options_.backings)
+				for (const bool populated : options_.populated) {
+					BenchConfig config{name(backing),
+						populated ? "populated" : "cold", size};
+
+					if (const auto why = obstacle(backing, size)) {
+						report_.not_run.push_back({config, *why});
+						continue;
+					}
+					configs_.push_back({backing, populated, size});
+					report_.configs.push_back(std::move(config));
+				}
+	}
+
+	void run_once(unsigned rep, Progress &progress)
+	{
+		for (const auto &c : configs_) {
+			const std::string label = std::string(name(c.backing)) + " " +
+						  (c.populated ? "populated" : "cold") + " " +
+						  size_text(c.size);
+
+			progress.step((env().wanted == "auto" ? "" : env().wanted + " ") + label +
+				      ", repetition " + std::to_string(rep));
+			report_.samples.push_back(
+				measure(options_, c.backing, c.populated, c.size, rep));
+			progress.clear();
+			print_sample(report_.samples.back(), label);
+		}
+	}
+
+	void print_sample(const BenchSample &sample, const std::string &label) const
+	{
+		if (options_.count) {
+			const auto pages = static_cast<double>(sample.config.size / page);
+
+			std::printf("%s %s: %.1f ns map, %.1f ns unmap for each 4 KiB\n",
+				sample.driver.c_str(), label.c_str(),
+				sample.map_seconds * 1e9 / pages,
+				sample.unmap_seconds * 1e9 / pages);
+		} else if (options_.format == "table" && !options_.quiet) {
+			const std::string prefix = "[" + sample.driver + ", " + label + ", " +
+						   std::to_string(sample.rep) + "/" +
+						   std::to_string(options_.reps) + "] ";
+
+			std::printf("%s%s\n%s%s\n", prefix.c_str(),
+				bench_line("MAP", sample.map_seconds, sample.config.size).c_str(),
+				prefix.c_str(),
+				bench_line("UNMAP", sample.unmap_seconds, sample.config.size)
+					.c_str());
+		}
+		std::fflush(stdout);
+	}
+
+	static void write(const std::string &path, const std::string &text)
+	{
+		if (!path.empty() && !write_file(path, text))
+			throw std::runtime_error("cannot write " + path);
+	}
+
+	int publish() const
+	{
+		write(options_.json_file, report_.json());
+		write(options_.csv_file, report_.csv());
+		std::string text = report_.table();
+
+		if (options_.format == "json")
+			text = report_.json();
+		else if (options_.format == "csv")
+			text = report_.csv();
+		else if (!options_.quiet)
+			std::printf("\n");
+		std::fputs(text.c_str(), stdout);
+		/* Nothing measured is not a success. */
+		return report_.samples.empty() ? 2 : 0;
+	}
+
+	const BenchOptions &options_;
+	BenchReport report_;
+	std::vector<Config> configs_;
+};
+
+int bench(const BenchOptions &options)
+{
+	BenchOptions adjusted = options;
+
+	if (options.count)
+		adjusted.reps = 1;
+	if (options.chunk % page)
+		throw std::runtime_error("--chunk is not a multiple of 4096");
+	return Bench(adjusted).run();
+}
+
+} // namespace selftest

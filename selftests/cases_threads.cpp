@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Cases: several threads in one container at once. What each call returns must
+ * be one of the answers it may have; afterwards everything is back. How often
+ * which answer came is a matter of timing, and not recorded.
+ */
+#include "case.hpp"
+#include "proc.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <fcntl.h>
+#include <mutex>
+#include <set>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+namespace selftest
+{
+
+using namespace std::chrono_literals;
+
+class Threads : public VfioCase
+{
+protected:
+	/* Runs all bodies, again and again, for about this long. */
+	void run(const std::vector<std::function<void(std::size_t)>> &bodies,
+		std::chrono::milliseconds time = 800ms)
+	{
+		std::atomic<bool> stop = false;
+		std::vector<std::jthread> threads;
+
+		for (std::size_t i = 0; i < bodies.size(); i++)
+			threads.emplace_back([&, i] {
+				for (std::size_t round = 0; !stop; round++)
+					bodies[i](round);
+			});
+		std::this_thread::sleep_for(time);
+		stop = true;
+	}
+
+	/* An answer that the call may not give. */
+	void allow(const char *call, const Result &result, std::initializer_list<int> errors)
+	{
+		if (std::ranges::find(errors, result.err) == errors.end()) {
+			const std::lock_guard lock(mutex_);
+
+			wrong_.insert(std::string(call) + ": " + errno_name(result.err));
+		}
+	}
+	void wrong(const std::string &what)
+	{
+		const std::lock_guard lock(mutex_);
+
+		wrong_.insert(what);
+	}
+	void want_nothing_wrong()
+	{
+		std::string text;
+
+		for (const auto &what : wrong_)
+			text += (text.empty() ? "" : "; ") + what;
+		want("unexpected", text, "");
+	}
+
+private:
+	std::mutex mutex_;
+	std::set<std::string> wrong_;
+};
+
+/* KB19: every thread in its own range. */
+TEST_F(Threads, KB19_DisjointRanges)
+{
+	NEED_DEVICES(1);
+	covers({"KB19"});
+	const Rig rig = open_rig();
+	constexpr std::size_t n = 4;
+	const Memory ram = allocate(Backing::thp, n * huge_2m);
+	const Memory small = allocate(Backing::small, n * 64 * page);
+	std::vector<std::function<void(std::size_t)>> bodies;
+
+	stamp(ram, 1);
+	for (std::size_t i = 0; i < n; i++)
+		bodies.emplace_back([&, i](std::size_t round) {
+			const std::uint64_t iova = iova0 + i * huge_2m;
+			const bool huge = round % 2;
+			const std::size_t size = huge ? huge_2m : 64 * page;
+
+			allow("map",
+				rig.container.map(iova,
+					huge ? ram.at(i * huge_2m) : small.at(i * size), size),
+				{0});
+			const Result result = rig.container.unmap(iova, size);
+
+			allow("unmap", result, {0});
+			if (result.value != static_cast<long>(size))
+				wrong("unmapped less");
+		});
+	run(bodies);
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+	want("contents", stamped(ram, 1), true);
+	want("dma_avail", rig.container.info().dma_avail, 65535);
+}
+
+/* KB19: all at the same range: it is mapped once or not at all. */
+TEST_F(Threads, KB19_SameRange)
+{
+	NEED_DEVICES(1);
+	covers({"KB19"});
+	const Rig rig = open_rig();
+	const Memory ram = allocate(Backing::thp, huge_2m);
+
+	run({4, [&](std::size_t) {
+		     allow("map", rig.container.map(iova0, ram.data(), huge_2m), {0, EEXIST});
+		     const Result result = rig.container.unmap(iova0, huge_2m);
+
+		     allow("unmap", result, {0});
+		     if (result.value && result.value != static_cast<long>(huge_2m))
+			     wrong("unmapped a part");
+	     }});
+	rig.container.unmap_all();
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+	want("dma_avail", rig.container.info().dma_avail, 65535);
+}
+
+/* KB19: every ioctl at once, with a group coming and going. */
+TEST_F(Threads, KB19_EverythingAtOnce)
+{
+	NEED_DEVICES(2);
+	covers({"KB19"});
+	const Rig rig = open_rig();
+	const Group group = Group::open(env().devices[1].group);
+	const Memory ram = allocate(Backing::thp, 2 * huge_2m);
+	const Memory kept = Memory::map(8 * page);
+
+	/* This one is never unmapped by a thread. */
+	want_errno("map.kept", rig.container.map(8 * iova0, kept.data(), 8 * page), 0);
+	run({
+		    [&](std::size_t) {
+			    allow("map", rig.container.map(iova0, ram.data(), huge_2m), {0});
+			    allow("unmap", rig.container.unmap(iova0, huge_2m), {0});
+		    },
+		    [&](std::size_t) {
+			    /* Fails in the middle each time. */
+			    allow("map.fault",
+				    rig.container.map(2 * iova0, ram.at(huge_2m), 2 * huge_2m),
+				    {EFAULT});
+			    allow("unmap.none", rig.container.unmap(2 * iova0, 2 * huge_2m), {0});
+		    },
+		    [&](std::size_t) {
+			    std::uint64_t bits = 0;
+
+			    allow("dirty.start", rig.container.dirty_start(), {0});
+			    allow("dirty.get",
+				    rig.container.dirty_get(8 * iova0, 8 * page, &bits, 8), {0});
+			    if (bits != 0xff)
+				    wrong("dirty bits " + hex(bits));
+			    allow("dirty.stop", rig.container.dirty_stop(), {0});
+		    },
+		    [&](std::size_t) {
+			    const Info info = rig.container.info();
+
+			    allow("get_info", info.result, {0});
+			    if (info.dma_avail > 65534 || info.dma_avail < 65531)
+				    wrong("dma_avail " + std::to_string(info.dma_avail));
+			    allow("extension", rig.container.extension(VFIO_DMA_CC_IOMMU), {0});
+		    },
+		    [&](std::size_t) {
+			    allow("attach", group.set_container(rig.container), {0});
+			    allow("detach", group.unset_container(), {0});
+		    },
+	    },
+		1500ms);
+	want_nothing_wrong();
+	want("charged", charged(), 8);
+	want_unmapped("unmap.kept", rig.container.unmap(8 * iova0, 8 * page), 8);
+	want("charged.after", charged(), 0);
+	want("pinned", pinned(), 0);
+}
+
+/* KB19: UNMAP_ALL and vaddr updates against maps of others. */
+TEST_F(Threads, KB19_UnmapAllAndVaddr)
+{
+	NEED_DEVICES(1);
+	covers({"KB19", "KB04"});
+	const Rig rig = open_rig();
+	const Memory ram = Memory::map(64 * page);
+
+	run({
+		[&](std::size_t round) {
+			allow("map", rig.container.map(iova0 + round % 8 * page, ram.data(), page),
+				{0, EEXIST});
+		},
+		[&](std::size_t round) {
+			allow("map.other",
+				rig.container.map(
+					iova0 + (8 + round % 8) * page, ram.at(8 * page), page),
+				{0, EEXIST});
+		},
+		[&](std::size_t) { allow("all", rig.container.unmap_all(), {0}); },
+		[&](std::size_t round) {
+			const std::uint64_t iova = iova0 + round % 8 * page;
+
+			/* Some are invalid already, or gone in between. */
+			allow("invalidate",
+				rig.container.unmap(iova, page, VFIO_DMA_UNMAP_FLAG_VADDR),
+				{0, EINVAL});
+			allow("remap",
+				rig.container.map(iova, ram.data(), page, VFIO_DMA_MAP_FLAG_VADDR),
+				{0, ENOENT, EINVAL});
+		},
+	});
+	rig.container.unmap_all();
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("dma_avail", rig.container.info().dma_avail, 65535);
+}
+
+/* KB19: the container's last descriptor is closed while a map runs. */
+TEST_F(Threads, KB19_CloseUnderRunningMap)
+{
+	NEED_DEVICES(1);
+	covers({"KB19"});
+	Rig rig = open_rig();
+	const Memory ram = allocate(Backing::small, 64 * mib);
+	Result result;
+
+	{
+		const std::jthread mapper([&, fd = rig.container.fd()] {
+			vfio_iommu_type1_dma_map map = {};
+
+			map.argsz = sizeof(map);
+			map.flags = map_rw;
+			map.vaddr = ram.address();
+			map.iova = iova0;
+			map.size = ram.size();
+			result = Result::of(::ioctl(fd, VFIO_IOMMU_MAP_DMA, &map));
+		});
+
+		std::this_thread::sleep_for(20ms);
+		rig.container.close();
+	}
+	want_errno("map", result, 0);
+	want("charged", charged(), 64 * mib / page);
+	/* The group still holds it. */
+	rig.groups.clear();
+	want("charged.closed", charged(), 0);
+	want("pinned.closed", pinned(), 0);
+}
+
+/* The process changes its memory while a thread maps it; sizes and charges stay right. */
+TEST_F(Threads, KB11_MemoryChangesUnderMap)
+{
+	NEED_DEVICES(1);
+	covers({"KB09", "KB11"});
+	const Rig rig = open_rig();
+	const Memory ram = allocate(Backing::thp, 2 * huge_2m);
+
+	run({
+		[&](std::size_t) {
+			const Result mapped = rig.container.map(iova0, ram.data(), ram.size());
+
+			allow("map", mapped, {0});
+			const Result result = rig.container.unmap(iova0, ram.size());
+
+			if (mapped.ok() && result.value != static_cast<long>(ram.size()))
+				wrong("unmapped less");
+		},
+		[&](std::size_t round) {
+			::madvise(ram.at(round * 37 * page % ram.size()), page, MADV_DONTNEED);
+		},
+		[&](std::size_t round) {
+			/* Splits and restores the huge page's entry. */
+			std::byte *const at = ram.at(round * 11 * page % ram.size());
+
+			::mprotect(at, page, PROT_READ | PROT_WRITE | PROT_EXEC);
+			::mprotect(at, page, PROT_READ | PROT_WRITE);
+		},
+		[&](std::size_t round) {
+			*reinterpret_cast<volatile std::byte *>(
+				ram.at(round * 101 * page % ram.size())) = std::byte{1};
+		},
+	});
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+}
+
+/*
+ * KB11: two containers pin the same memory at the same time. Where it has to be
+ * migrated first (CMA, ZONE_MOVABLE: boot with movablecore=), the one gets in the
+ * other's way; that must not become an error.
+ */
+TEST_F(Threads, KB11_SamePagesInTwoContainers)
+{
+	NEED_DEVICES(2);
+	covers({"KB11", "KB19"});
+	const Rig a = open_rig(1);
+	const Rig b = open_rig(1, VFIO_TYPE1v2_IOMMU, 1);
+	const Memory thp = allocate(Backing::thp, 2 * huge_2m);
+	const Memory memfd = allocate(Backing::memfd, huge_2m);
+	const auto body = [&](const Container &container) {
+		return [&](std::size_t round) {
+			const Memory &ram = round % 2 ? thp : memfd;
+
+			allow("map", container.map(iova0, ram.data(), ram.size()), {0});
+			allow("unmap", container.unmap(iova0, ram.size()), {0});
+		};
+	};
+
+	run({body(a.container), body(b.container), [&](std::size_t round) {
+		     /* Fresh pages now and then, so that there is something to migrate. */
+		     ::madvise(round % 2 ? thp.data() : memfd.data(), huge_2m, MADV_REMOVE);
+		     ::madvise(thp.data(), huge_2m, MADV_DONTNEED);
+		     std::this_thread::sleep_for(5ms);
+	     }});
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+}
+
+/* Another process forks all the time: its copies must not take the pins away. */
+TEST_F(Threads, ForksUnderMap)
+{
+	NEED_DEVICES(1);
+	const Rig rig = open_rig();
+	const Memory ram = allocate(Backing::thp, 2 * huge_2m);
+
+	stamp(ram, 1);
+	run({
+		    [&](std::size_t) {
+			    allow("map", rig.container.map(iova0, ram.data(), ram.size()), {0});
+			    allow("unmap", rig.container.unmap(iova0, ram.size()), {0});
+		    },
+		    [&](std::size_t) {
+			    const pid_t pid = ::fork();
+
+			    if (!pid)
+				    ::_exit(0);
+			    if (pid > 0)
+				    ::waitpid(pid, nullptr, 0);
+		    },
+	    },
+		600ms);
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+	want("contents", stamped(ram, 1), true);
+}
+
+} // namespace selftest

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Comparison of two outcome files.
+ */
+#include "diff.hpp"
+
+#include "outcome.hpp"
+
+#include <cstdio>
+#include <fnmatch.h>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+#include <vector>
+
+namespace selftest
+{
+
+struct Allowed {
+	std::string case_name;
+	std::string key;
+	std::string reason;
+	std::size_t used = 0;
+};
+
+static std::vector<Allowed> load_allowed(const std::string &path, const std::string &iommu)
+{
+	std::vector<Allowed> list;
+
+	if (path.empty())
+		return list;
+	std::ifstream in(path);
+	if (!in)
+		throw std::runtime_error("cannot read " + path);
+	for (const auto &j : nlohmann::json::parse(in)) {
+		Allowed allowed{.case_name = j.at("case").get<std::string>(),
+			.key = j.at("key").get<std::string>(),
+			.reason = j.at("reason").get<std::string>()};
+
+		if (allowed.reason.empty())
+			throw std::runtime_error(path + ": an entry without a reason");
+		if (j.value("iommu", iommu) == iommu)
+			list.push_back(std::move(allowed));
+	}
+	return list;
+}
+
+static bool matches(const std::string &pattern, const std::string &text)
+{
+	return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
+}
+
+class Comparison
+{
+public:
+	Comparison(std::string label_a, std::string label_b, std::vector<Allowed> allowed)
+		: label_a_(std::move(label_a)), label_b_(std::move(label_b)),
+		  allowed_(std::move(allowed))
+	{
+	}
+
+	void compare(const CaseOutcome &a, const CaseOutcome &b)
+	{
+		compare_value(a.name, "result", a.result, b.result);
+		if (a.result == "skipped" && b.result == "skipped") {
+			skipped_++;
+			return;
+		}
+		std::set<std::string> seen;
+		for (const auto &[key, value] : a.notes.items()) {
+			const Value *other = b.notes.find(key);
+
+			seen.insert(key);
+			compare_value(
+				a.name, key, show(value), other ? show(*other) : "(not observed)");
+		}
+		for (const auto &[key, value] : b.notes.items())
+			if (!seen.contains(key))
+				compare_value(a.name, key, "(not observed)", show(value));
+		compared_++;
+	}
+
+	void missing(const std::string &case_name, bool in_a)
+	{
+		compare_value(case_name, "case", in_a ? "absent" : "present",
+			in_a ? "present" : "absent");
+	}
+
+	int finish()
+	{
+		int unused = 0;
+
+		for (const auto &allowed : allowed_) {
+			if (allowed.used)
+				continue;
+			unused++;
+			std::printf("UNUSED     %s %s: an allowed difference that did not occur "
+				    "(%s)\n",
+				allowed.case_name.c_str(), allowed.key.c_str(),
+				allowed.reason.c_str());
+		}
+		std::printf("%zu cases compared, %zu values equal, %zu different, %zu allowed "
+			    "differences, %d allowed but unused, %zu skipped in both\n",
+			compared_, equal_, different_, deliberate_, unused, skipped_);
+		return different_ || unused || !compared_ ? 1 : 0;
+	}
+
+private:
+	void compare_value(const std::string &case_name, const std::string &key,
+		const std::string &a, const std::string &b)
+	{
+		if (a == b) {
+			equal_++;
+			return;
+		}
+		Allowed *allowed = find_allowed(case_name, key);
+
+		if (allowed) {
+			allowed->used++;
+			deliberate_++;
+		} else {
+			different_++;
+		}
+		std::printf("%s %s %s: %s %s, %s %s%s%s\n", allowed ? "allowed   " : "DIFFERENT ",
+			case_name.c_str(), key.c_str(), label_a_.c_str(), a.c_str(),
+			label_b_.c_str(), b.c_str(), allowed ? "  -- " : "",
+			allowed ? allowed->reason.c_str() : "");
+	}
+
+	Allowed *find_allowed(const std::string &case_name, const std::string &key)
+	{
+		for (auto &allowed : allowed_)
+			if (matches(allowed.case_name, case_name) && matches(allowed.key, key))
+				return &allowed;
+		return nullptr;
+	}
+
+	std::string label_a_, label_b_;
+	std::vector<Allowed> allowed_;
+	std::size_t equal_ = 0, different_ = 0, deliberate_ = 0, compared_ = 0, skipped_ = 0;
+};
+
+int diff(const std::string &path_a, const std::string &path_b, const std::string &allow_file)
+{
+	const Outcome a = Outcome::load(path_a);
+	const Outcome b = Outcome::load(path_b);
+	const bool same_driver = a.driver == b.driver;
+	Comparison comparison(same_driver ? "first" : a.driver, same_driver ? "second" : b.driver,
+		load_allowed(allow_file, a.iommu));
+	std::map<std::string, const CaseOutcome *> of_b;
+
+	std::printf("%s: %s on %s, kernel %s\n%s: %s on %s, kernel %s\n", path_a.c_str(),
+		a.driver.c_str(), a.iommu.c_str(), a.kernel.c_str(), path_b.c_str(),
+		b.driver.c_str(), b.iommu.c_str(), b.kernel.c_str());
+	for (const auto &c : b.cases)
+		of_b[c.name] = &c;
+	for (const auto &c : a.cases) {
+		const auto other = of_b.find(c.name);
+
+		if (other == of_b.end()) {
+			comparison.missing(c.name, false);
+			continue;
+		}
+		comparison.compare(c, *other->second);
+		of_b.erase(other);
+	}
+	for (const auto &[name, c] : of_b)
+		comparison.missing(name, true);
+	return comparison.finish();
+}
+
+} // namespace selftest

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vfio_mt_mock: memory that only drivers have, and the state of pages
+ *
+ * Purpose: mmap() of the control node gives VM_PFNMAP memory like a device's
+ *	BAR (mapped at once, or at a fault, and revocable), VM_PFNMAP memory
+ *	that type1 must refuse, and ordinary pages of the kernel.
+ *	mock_mem_page_state() tells tests how often a page is pinned.
+ * Terms:
+ *	bar	the pages that stand for a BAR.  They are RAM, but marked
+ *		reserved, which is what makes type1 take them for MMIO
+ *	ram	pages of the kernel that are not reserved
+ * Context: everything here runs in process context and may sleep.
+ * Locking: bar_disabled is a plain flag (READ_ONCE); the memory itself is
+ *	allocated at load and freed at unload, when no mapping can be left
+ *	because every VMA holds the control node's file and with it the module.
+ */
+#include <linux/atomic.h>
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "mock.h"
+
+#define MEM_PAGES	(VFIO_MT_MOCK_MEM_SIZE >> PAGE_SHIFT)
+#define MEM_KIND_SHIFT	(28 - PAGE_SHIFT)
+#define MEM_KIND(pgoff)	((u64)((pgoff) >> MEM_KIND_SHIFT) << 28)
+#define MEM_INDEX(pgoff) ((pgoff) & (BIT(MEM_KIND_SHIFT) - 1))
+
+static void *bar;
+static void *ram;
+static bool bar_disabled;
+
+/**
+ * mock_mem_fault() - give one page of LAZY or UNRESERVED memory
+ * @vmf: the fault
+ *
+ * Context: fault handler.
+ * Return: VM_FAULT_NOPAGE with the entry installed, or VM_FAULT_SIGBUS.
+ */
+static vm_fault_t mock_mem_fault(struct vm_fault *vmf)
+{
+	u64 kind = MEM_KIND(vmf->pgoff);
+	void *mem = kind == VFIO_MT_MOCK_MEM_LAZY ? bar : ram;
+	unsigned long index = MEM_INDEX(vmf->pgoff);
+
+	if (index >= MEM_PAGES)
+		return VM_FAULT_SIGBUS;
+	if (kind == VFIO_MT_MOCK_MEM_LAZY && READ_ONCE(bar_disabled))
+		return VM_FAULT_SIGBUS;
+
+	return vmf_insert_pfn(vmf->vma, vmf->address,
+			      PHYS_PFN(virt_to_phys(mem)) + index);
+}
+
+static const struct vm_operations_struct mock_mem_vm_ops = {
+	.fault = mock_mem_fault,
+};
+
+static int mock_mem_insert_pages(struct vm_area_struct *vma,
+				 unsigned long index, unsigned long npages)
+{
+	unsigned long i;
+	int ret;
+
+	for (i = 0; i < npages; i++) {
+		ret = vm_insert_page(vma, vma->vm_start + (i << PAGE_SHIFT),
+				     virt_to_page(ram +
+						  ((index + i) << PAGE_SHIFT)));
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/**
+ * mock_mem_mmap() - mmap() of the control node
+ * @file: the control node
+ * @vma: what to map; shared mappings only
+ *
+ * Return: 0 or the errno.
+ */
+int mock_mem_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	unsigned long index = MEM_INDEX(vma->vm_pgoff);
+	unsigned long npages = vma_pages(vma);
+
+	if (!(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (index >= MEM_PAGES || npages > MEM_PAGES - index)
+		return -EINVAL;
+
+	switch (MEM_KIND(vma->vm_pgoff)) {
+	case VFIO_MT_MOCK_MEM_LAZY:
+	case VFIO_MT_MOCK_MEM_UNRESERVED:
+		vma->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND |
+				 VM_DONTDUMP;
+		vma->vm_ops = &mock_mem_vm_ops;
+		return 0;
+	case VFIO_MT_MOCK_MEM_EAGER:
+		return remap_pfn_range(vma, vma->vm_start,
+				       PHYS_PFN(virt_to_phys(bar)) + index,
+				       npages << PAGE_SHIFT,
+				       vma->vm_page_prot);
+	case VFIO_MT_MOCK_MEM_PAGES:
+		return mock_mem_insert_pages(vma, index, npages);
+	default:
+		return -EINVAL;
+	}
+}
+
+/**
+ * mock_mem_zap() - remove LAZY memory from all page tables
+ * @file: the control node
+ * @zap: which part, and whether a fault may bring it back
+ */
+void mock_mem_zap(struct file *file, const struct vfio_mt_mock_zap *zap)
+{
+	WRITE_ONCE(bar_disabled, zap->disabled);
+	if (zap->size)
+		unmap_mapping_range(file->f_mapping, zap->offset, zap->size, 1);
+}
+
+/**
+ * mock_mem_reset() - faults give LAZY memory again
+ */
+void mock_mem_reset(void)
+{
+	WRITE_ONCE(bar_disabled, false);
+}
+
+/**
+ * mock_mem_page_at() - the page at an address of the caller
+ * @vaddr: the address; nothing is faulted in
+ *
+ * Return: the page with a reference for the caller to put, or NULL.
+ */
+struct page *mock_mem_page_at(unsigned long vaddr)
+{
+	struct page *page;
+
+	if (get_user_pages_fast_only(vaddr & PAGE_MASK, 1, 0, &page) != 1)
+		return NULL;
+	return page;
+}
+
+/**
+ * mock_mem_page_state() - how often is a page pinned?
+ * @state: in: vaddr; out: all the rest
+ *
+ * A pin of a small page counts as GUP_PIN_COUNTING_BIAS references; a large
+ * folio counts pins apart from references, and a pin is a reference, too.
+ */
+void mock_mem_page_state(struct vfio_mt_mock_page *state)
+{
+	struct folio *folio;
+	struct page *page;
+	int refs;
+
+	state->flags = 0;
+	state->order = 0;
+	state->pins = 0;
+	state->refs = 0;
+	state->pfn = 0;
+
+	page = mock_mem_page_at(state->vaddr);
+	if (!page)
+		return;
+
+	folio = page_folio(page);
+	refs = folio_ref_count(folio) - 1;
+	state->flags |= VFIO_MT_MOCK_PAGE_PRESENT;
+	state->pfn = page_to_pfn(page);
+	state->order = folio_order(folio);
+	if (folio_test_large(folio)) {
+		state->flags |= VFIO_MT_MOCK_PAGE_LARGE;
+		state->pins = atomic_read(folio_pincount_ptr(folio));
+		state->refs = refs - state->pins;
+	} else {
+		state->pins = refs / GUP_PIN_COUNTING_BIAS;
+		state->refs = refs % GUP_PIN_COUNTING_BIAS;
+	}
+	if (PageReserved(page))
+		state->flags |= VFIO_MT_MOCK_PAGE_RESERVED;
+	if (is_zero_pfn(page_to_pfn(page)))
+		state->flags |= VFIO_MT_MOCK_PAGE_ZERO;
+	if (PageAnon(page))
+		state->flags |= VFIO_MT_MOCK_PAGE_ANON;
+	put_page(page);
+}
+
+static void mock_mem_reserve(void *mem, bool reserve)
+{
+	unsigned long i;
+
+	for (i = 0; i < MEM_PAGES; i++) {
+		struct page *page = virt_to_page(mem + (i << PAGE_SHIFT));
+
+		if (reserve)
+			SetPageReserved(page);
+		else
+			ClearPageReserved(page);
+	}
+}
+
+/**
+ * mock_mem_init() - allocate the memory
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int mock_mem_init(void)
+{
+	bar = alloc_pages_exact(VFIO_MT_MOCK_MEM_SIZE, GFP_KERNEL | __GFP_ZERO);
+	if (!bar)
+		return -ENOMEM;
+	ram = alloc_pages_exact(VFIO_MT_MOCK_MEM_SIZE, GFP_KERNEL | __GFP_ZERO);
+	if (!ram) {
+		free_pages_exact(bar, VFIO_MT_MOCK_MEM_SIZE);
+		return -ENOMEM;
+	}
+	mock_mem_reserve(bar, true);
+	return 0;
+}
+
+/**
+ * mock_mem_exit() - free the memory
+ */
+void mock_mem_exit(void)
+{
+	mock_mem_reserve(bar, false);
+	free_pages_exact(ram, VFIO_MT_MOCK_MEM_SIZE);
+	free_pages_exact(bar, VFIO_MT_MOCK_MEM_SIZE);
+}
