@@ -8,9 +8,9 @@
  *
  * Context: process context, may sleep. Called from ioctls and from group attach
  *    and detach.
- * Locking: see backend.h. A mapping is inserted busy, pinned without the lock,
- *    and then made live or taken out again; an unmap makes mappings busy before
- *    it lets go of the lock.
+ * Locking: see backend.h. A mapping is inserted in a state that makes others
+ *    wait, pinned without the lock, and then made live or taken out again; an
+ *    unmap takes mappings over likewise before it lets go of the lock.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -85,56 +85,67 @@ static bool dma_map_less(struct rb_node *a, const struct rb_node *b)
 	       rb_entry(b, struct dma_map, node)->iova;
 }
 
-static bool dma_map_busy(const struct backend *backend, u64 from, u64 last)
+/* Does the range have a mapping in a state beyond @most? */
+static bool dma_map_busy(const struct backend *backend, u64 from, u64 last,
+			 enum dma_map_state most)
 {
 	struct dma_map *map;
 
 	for (map = dma_map_first(backend, from, last); map;
 	     map = dma_map_next(map, last))
-		if (map->state == DMA_MAP_BUSY)
+		if (map->state == DMA_MAP_MAPPING || map->state > most)
 			return true;
 	return false;
 }
 
 /**
- * dma_map_lock - lock the container, with no busy mapping in a range
+ * dma_map_lock_now - lock the container
+ * @backend: the container
+ *
+ * Context: Process context. May sleep. Takes domain_sem for reading, then lock.
+ */
+void dma_map_lock_now(struct backend *backend)
+{
+	down_read(&backend->domain_sem);
+	mutex_lock(&backend->lock);
+}
+
+/**
+ * dma_map_lock - lock the container when the mappings in a range are ready
  * @backend: the container
  * @from: first address of the range
  * @last: last address of the range
- * @killable: give up on a fatal signal
+ * @most: %DMA_MAP_LIVE to wait for all that is being mapped or unmapped, or
+ *        %DMA_MAP_UNMAPPING not to wait for what is being unmapped
  *
  * Context: Process context. May sleep as long as it takes to pin or unpin a
  *    mapping. Takes domain_sem for reading, then lock.
  * Return: 0, or -EINTR with nothing locked.
  */
-int dma_map_lock(struct backend *backend, u64 from, u64 last, bool killable)
+int dma_map_lock(struct backend *backend, u64 from, u64 last,
+		 enum dma_map_state most)
 {
-	int state = killable ? TASK_KILLABLE : TASK_UNINTERRUPTIBLE;
 	DEFINE_WAIT(wait);
 
 	for (;;) {
-		if (killable) {
-			if (down_read_killable(&backend->domain_sem))
-				return -EINTR;
-		} else {
-			down_read(&backend->domain_sem);
-		}
+		if (down_read_killable(&backend->domain_sem))
+			return -EINTR;
 		mutex_lock(&backend->lock);
-		if (!dma_map_busy(backend, from, last))
+		if (!dma_map_busy(backend, from, last, most))
 			return 0;
 
 		/* The owner takes the lock before it wakes us. */
-		prepare_to_wait(&backend->wait, &wait, state);
+		prepare_to_wait(&backend->wait, &wait, TASK_KILLABLE);
 		dma_map_unlock(backend);
 		schedule_timeout(DMA_MAP_WAIT);
 		finish_wait(&backend->wait, &wait);
-		if (killable && fatal_signal_pending(current))
+		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
 }
 
 /**
- * dma_map_unlock - undo dma_map_lock()
+ * dma_map_unlock - undo dma_map_lock() or dma_map_lock_now()
  * @backend: the container
  */
 void dma_map_unlock(struct backend *backend)
@@ -156,7 +167,7 @@ static struct dma_map *dma_map_alloc(u64 iova, unsigned long vaddr, u64 size,
 	map->vaddr = vaddr;
 	map->size = size;
 	map->prot = prot;
-	map->state = DMA_MAP_BUSY;
+	map->state = DMA_MAP_MAPPING;
 	xa_init(&map->external);
 
 	/*
@@ -305,7 +316,7 @@ static int dma_map_lock_new(struct backend *backend, u64 iova,
 	int ret;
 
 	for (;;) {
-		ret = dma_map_lock(backend, iova, last, true);
+		ret = dma_map_lock(backend, iova, last, DMA_MAP_LIVE);
 		if (ret)
 			return ret;
 		ret = dma_map_may_create(backend, iova, vaddr, size);
@@ -417,7 +428,7 @@ int dma_map_set_vaddr(struct backend *backend, u64 iova, unsigned long vaddr,
 	struct dma_map *map;
 	int ret;
 
-	ret = dma_map_lock(backend, iova, iova + size - 1, true);
+	ret = dma_map_lock(backend, iova, iova + size - 1, DMA_MAP_LIVE);
 	if (ret)
 		return ret;
 	ret = dma_map_check(backend, iova, vaddr, size);
@@ -528,43 +539,82 @@ static struct dma_map *dma_unmap_pinned(const struct backend *backend,
 	return map;
 }
 
+/* Take over what is to be unmapped, or give it back. */
+static void dma_unmap_mark(struct backend *backend,
+			   const struct dma_unmap *unmap,
+			   enum dma_map_state state)
+{
+	u64 last = dma_unmap_last(unmap);
+	struct dma_map *map;
+
+	for (map = dma_unmap_first(backend, unmap); map;
+	     map = dma_map_next(map, last))
+		map->state = state;
+	if (state == DMA_MAP_LIVE)
+		wake_up_all(&backend->wait);
+}
+
 /*
- * Lock the container with everything checked and no page pinned by a device.
- * Devices are told to unpin with nothing locked, because they call back.
+ * Devices still have pages of @map pinned. Tell them, with nothing locked,
+ * because they call back. Returns with the locks held again, or -EINTR.
+ */
+static int dma_unmap_notify(struct backend *backend,
+			    const struct dma_unmap *unmap,
+			    const struct dma_map *map)
+{
+	u64 iova = map->iova, size = map->size;
+
+	dma_map_unlock(backend);
+	external_notify_unmap(backend, iova, size);
+	return dma_map_lock(backend, unmap->iova, dma_unmap_last(unmap),
+			    DMA_MAP_UNMAPPING);
+}
+
+/*
+ * Lock the container with everything checked, everything that is to be unmapped
+ * taken over, and no page of it pinned by a device. What was there before a
+ * device was told may have gone since, and other mappings may have come.
  */
 static int dma_unmap_lock(struct backend *backend,
 			  const struct dma_unmap *unmap)
 {
-	u64 iova = 0, size = 0;
 	struct dma_map *map;
 	int ret, tries = 0;
+	u64 told = 0;
 
-	for (;;) {
-		ret = dma_map_lock(backend, unmap->iova, dma_unmap_last(unmap),
-				   true);
-		if (ret)
-			return ret;
-		ret = dma_unmap_check(backend, unmap);
-		if (ret)
-			break;
-		map = unmap->vaddr_only ? NULL :
-					  dma_unmap_pinned(backend, unmap);
-		if (!map)
-			return 0;
+	ret = dma_map_lock(backend, unmap->iova, dma_unmap_last(unmap),
+			   DMA_MAP_LIVE);
+	if (ret)
+		return ret;
+	ret = dma_unmap_check(backend, unmap);
+	if (ret || unmap->vaddr_only)
+		goto out;
 
-		tries = size && map->iova == iova ? tries + 1 : 0;
+	dma_unmap_mark(backend, unmap, DMA_MAP_UNMAPPING);
+	while ((map = dma_unmap_pinned(backend, unmap))) {
+		tries = map->iova == told ? tries + 1 : 1;
+		told = map->iova;
 		if (tries > DMA_MAP_NOTIFY_MAX) {
 			pr_warn_ratelimited("a device does not unpin %#llx-%#llx\n",
-					    iova, dma_map_last(map));
+					    map->iova, dma_map_last(map));
 			ret = -EBUSY;
 			break;
 		}
-		iova = map->iova;
-		size = map->size;
-		dma_map_unlock(backend);
-		external_notify_unmap(backend, iova, size);
+		ret = dma_unmap_notify(backend, unmap, map);
+		if (ret) {
+			dma_map_lock_now(backend);
+			break;
+		}
+		ret = dma_unmap_check(backend, unmap);
+		if (ret)
+			break;
+		dma_unmap_mark(backend, unmap, DMA_MAP_UNMAPPING);
 	}
-	dma_map_unlock(backend);
+	if (ret)
+		dma_unmap_mark(backend, unmap, DMA_MAP_LIVE);
+out:
+	if (ret)
+		dma_map_unlock(backend);
 	return ret;
 }
 
@@ -585,7 +635,6 @@ static int dma_unmap_report(const struct backend *backend,
 	return 0;
 }
 
-/* Take over what is to be unmapped. */
 static void dma_unmap_collect(const struct backend *backend,
 			      const struct dma_unmap *unmap,
 			      struct list_head *batch)
@@ -594,10 +643,8 @@ static void dma_unmap_collect(const struct backend *backend,
 	struct dma_map *map;
 
 	for (map = dma_unmap_first(backend, unmap); map;
-	     map = dma_map_next(map, last)) {
-		map->state = DMA_MAP_BUSY;
+	     map = dma_map_next(map, last))
 		list_add_tail(&map->batch, batch);
-	}
 }
 
 /* Undo what a mapping has pinned and charged. It is busy, or all is locked. */
@@ -635,8 +682,10 @@ int dma_map_remove(struct backend *backend, const struct dma_unmap *unmap,
 	}
 	if (unmap->report)
 		ret = dma_unmap_report(backend, unmap);
-	if (ret)
+	if (ret) {
+		dma_unmap_mark(backend, unmap, DMA_MAP_LIVE);
 		goto unlock;
+	}
 	dma_unmap_collect(backend, unmap, &batch);
 	mutex_unlock(&backend->lock);
 

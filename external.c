@@ -38,6 +38,14 @@ struct external_page {
 	unsigned int refs;
 };
 
+/* The mapping at an address, unless it is about to go. */
+static struct dma_map *external_find(const struct backend *backend, u64 iova)
+{
+	struct dma_map *map = dma_map_first(backend, iova, iova);
+
+	return map && map->state == DMA_MAP_LIVE ? map : NULL;
+}
+
 static unsigned long external_index(const struct dma_map *map, u64 iova)
 {
 	return (iova - map->iova) >> PAGE_SHIFT;
@@ -133,7 +141,7 @@ static void external_unpin_page(struct dma_map *map, u64 iova, bool charged)
 static int external_pin_page(struct backend *backend, u64 iova, int prot,
 			     bool charge, struct page **result)
 {
-	struct dma_map *map = dma_map_first(backend, iova, iova);
+	struct dma_map *map = external_find(backend, iova);
 	struct external_page *page;
 
 	if (!map)
@@ -198,7 +206,8 @@ int external_pin(struct backend *backend, struct iommu_group *group, u64 iova,
 		return -EINVAL;
 	if (!backend->v2)
 		return -EACCES;
-	ret = dma_map_lock(backend, iova, external_last(iova, nr), true);
+	ret = dma_map_lock(backend, iova, external_last(iova, nr),
+			   DMA_MAP_UNMAPPING);
 	if (ret)
 		return ret;
 
@@ -244,7 +253,7 @@ void external_unpin(struct backend *backend, u64 iova, int nr)
 {
 	if (WARN_ON(!backend->v2) || nr <= 0)
 		return;
-	dma_map_lock(backend, iova, external_last(iova, nr), false);
+	dma_map_lock_now(backend);
 	external_unpin_locked(backend, iova, nr);
 	dma_map_unlock(backend);
 }
@@ -309,7 +318,7 @@ void external_drop_all(struct dma_map *map)
 static ssize_t external_rw_map(struct backend *backend, u64 iova, void *data,
 			       size_t count, bool write)
 {
-	struct dma_map *map = dma_map_first(backend, iova, iova);
+	struct dma_map *map = external_find(backend, iova);
 	bool borrow = !current->mm;
 	ssize_t ret = -EFAULT;
 	void __user *va;
@@ -357,7 +366,7 @@ int external_rw(struct backend *backend, u64 iova, void *data, size_t count,
 	ssize_t done;
 	int ret;
 
-	ret = dma_map_lock(backend, iova, iova + count - 1, true);
+	ret = dma_map_lock(backend, iova, iova + count - 1, DMA_MAP_UNMAPPING);
 	if (ret)
 		return ret;
 	if (backend->vaddr_invalid)

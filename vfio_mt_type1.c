@@ -154,10 +154,7 @@ static int info_collect(struct backend *backend,
 {
 	int ret;
 
-	/* No mapping is of interest: wait for none. */
-	ret = dma_map_lock(backend, 1, 0, true);
-	if (ret)
-		return ret;
+	dma_map_lock_now(backend);
 	info->flags = VFIO_IOMMU_INFO_PGSIZES;
 	info->iova_pgsizes = backend->pgsizes;
 	ret = info_add_migration(backend, caps);

@@ -25,6 +25,10 @@
  * it, without the lock. Everybody else waits for it on @wait, having dropped
  * the lock and domain_sem, and looks again. So disjoint ranges of a container
  * are mapped and unmapped by several threads at the same time.
+ *
+ * Devices' drivers do not wait for a mapping that is being unmapped: they may be
+ * holding what their dma_unmap() needs. For them it is gone already, except that
+ * they can still unpin.
  */
 #ifndef VFIO_MT_BACKEND_H
 #define VFIO_MT_BACKEND_H
@@ -142,11 +146,15 @@ struct backend_group {
 /**
  * enum dma_map_state - who a mapping belongs to
  * @DMA_MAP_LIVE: to whoever holds the locks
- * @DMA_MAP_BUSY: to the thread that is mapping or unmapping it
+ * @DMA_MAP_MAPPING: to the thread that is mapping it
+ * @DMA_MAP_UNMAPPING: to the thread that is unmapping it. While that tells
+ *                     devices, with nothing locked, it may go with its last
+ *                     group all the same.
  */
 enum dma_map_state {
 	DMA_MAP_LIVE,
-	DMA_MAP_BUSY,
+	DMA_MAP_MAPPING,
+	DMA_MAP_UNMAPPING,
 };
 
 /**
@@ -219,7 +227,9 @@ static inline u64 backend_pgsize(const struct backend *backend)
 struct dma_map *dma_map_first(const struct backend *backend, u64 from,
 			      u64 last);
 struct dma_map *dma_map_next(const struct dma_map *map, u64 last);
-int dma_map_lock(struct backend *backend, u64 from, u64 last, bool killable);
+int dma_map_lock(struct backend *backend, u64 from, u64 last,
+		 enum dma_map_state most);
+void dma_map_lock_now(struct backend *backend);
 void dma_map_unlock(struct backend *backend);
 int dma_map_create(struct backend *backend, u64 iova, unsigned long vaddr,
 		   u64 size, int prot);
