@@ -232,7 +232,7 @@ static int map_job_helper(void *arg)
 
 /* Let @task have what the caller has, no more. */
 static int map_job_adopt(const struct map_job_run *run,
-			  struct task_struct *task)
+			 struct task_struct *task)
 {
 	struct task_struct *caller = run->caller;
 	struct sched_attr attr = {

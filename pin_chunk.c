@@ -429,11 +429,11 @@ int pin_chunk_fill(struct pin_chunk *pc)
 			cond_resched();
 		} else if (pin_chunk_has_room(pc)) {
 			pc->error = pin_chunk_pages(pc);
-		} else if (pc->nr_runs) {
+		} else if (!pc->nr_runs) {
+			pc->error = pc->grow(pc);
+		} else {
 			/* Room is made when these have been taken. */
 			break;
-		} else {
-			pc->error = pc->grow(pc);
 		}
 	}
 	return pc->nr_runs ? pc->nr_runs : pc->error;
