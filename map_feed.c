@@ -138,7 +138,7 @@ unsigned long map_target_cut(const struct map_target *tgt, unsigned long iova)
 
 /**
  * map_feed_open - begin a chunk
- * @feed: the feed; @ext, @sg, @room and @grow are set
+ * @feed: the feed; @ext, @sg and @room are set
  * @tgt: where the chunk goes
  * @va: user address of the chunk
  * @to_iova: add to a user address to get its IOVA
@@ -339,12 +339,9 @@ static bool feed_append(struct map_feed *feed, const struct pin_run *run)
 		ext[-1].nr += run->nr;
 	} else {
 		if (feed->nr == feed->room)
-			feed->grow(feed);
-		if (feed->nr == feed->room)
 			return false;
-		feed->ext[feed->nr++] = (struct pin_extent){
-			feed->end, run->pfn, run->nr
-		};
+		*ext = (struct pin_extent){ feed->end, run->pfn, run->nr };
+		feed->nr++;
 	}
 	feed->end += (unsigned long)run->nr << PAGE_SHIFT;
 	return true;

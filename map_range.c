@@ -97,28 +97,8 @@ struct map_chunk {
 	unsigned long charged;
 };
 
-/* Room for a thread to begin with: enough for a few leaves or pages. */
-#define MAP_SMALL		16
-
-/* Room for more, if it comes to that: a span page by page; extents in a call. */
-#define MAP_LARGE_RUNS		PIN_SPAN_PAGES
-#define MAP_LARGE_EXTENTS	128
-
-/**
- * struct map_large - the larger arrays of a thread
- * @pages: for pinning
- * @sg: for mapping, which is done at other times
- * @runs: for pinning
- * @ext: for mapping
- */
-struct map_large {
-	union {
-		struct page *pages[MAP_LARGE_RUNS];
-		struct scatterlist sg[MAP_LARGE_EXTENTS];
-	};
-	struct pin_run runs[MAP_LARGE_RUNS];
-	struct pin_extent ext[MAP_LARGE_EXTENTS];
-};
+#define MAP_RUNS		(2 * PIN_SPAN_PAGES)
+#define MAP_EXTENTS		128
 
 /**
  * struct map_worker - what a thread needs to work on chunks
@@ -128,12 +108,10 @@ struct map_large {
  * @cache: its locked_vm cache
  * @pc: pins
  * @feed: maps
- * @large: larger arrays, if they were needed
- * @pages: arrays to begin with: a virtual IOMMU maps single pages a lot, and
- *         the largest pages need no more either
- * @sg: likewise
- * @runs: likewise
- * @ext: likewise
+ * @pages: for pinning
+ * @sg: for mapping, which is done at other times
+ * @runs: for pinning
+ * @ext: for mapping
  */
 struct map_worker {
 	struct list_head node;
@@ -142,14 +120,15 @@ struct map_worker {
 	struct lockvm_cache cache;
 	struct pin_chunk pc;
 	struct map_feed feed;
-	struct map_large *large;
 	union {
-		struct page *pages[MAP_SMALL];
-		struct scatterlist sg[MAP_SMALL];
+		struct page *pages[PIN_SPAN_PAGES];
+		struct scatterlist sg[MAP_EXTENTS];
 	};
-	struct pin_run runs[MAP_SMALL];
-	struct pin_extent ext[MAP_SMALL];
+	struct pin_run runs[MAP_RUNS];
+	struct pin_extent ext[MAP_EXTENTS];
 };
+
+static struct kmem_cache *map_worker_cache;
 
 /**
  * struct map_work - a range being mapped
@@ -185,70 +164,57 @@ struct map_work {
 
 /* ---- workers ---- */
 
-/* Give a worker larger arrays. Pending extents move, runs are lost. */
-static int map_worker_grow(struct map_worker *worker)
+/*
+ * Workers are large, and most of what is in them is written before it is read.
+ * A cache with a constructor keeps a kernel with init_on_alloc, as Debian's are,
+ * from clearing them each time: a virtual IOMMU maps single pages a lot.
+ */
+static void map_worker_ctor(void *worker)
 {
-	struct map_large *large;
-
-	if (worker->large)
-		return -ENOSPC;
-	large = kvmalloc(sizeof(*large), GFP_KERNEL | __GFP_NOWARN);
-	if (!large)
-		return -ENOMEM;
-	worker->large = large;
-	worker->pc.pages = large->pages;
-	worker->pc.max_pages = ARRAY_SIZE(large->pages);
-	worker->pc.runs = large->runs;
-	worker->pc.max_runs = ARRAY_SIZE(large->runs);
-	memcpy(large->ext, worker->ext, worker->feed.nr * sizeof(*large->ext));
-	worker->feed.ext = large->ext;
-	worker->feed.sg = large->sg;
-	worker->feed.room = ARRAY_SIZE(large->ext);
-	return 0;
+	memset(worker, 0, sizeof(struct map_worker));
 }
 
-static int map_pin_grow(struct pin_chunk *pc)
+/**
+ * map_range_module_init - create what all maps share
+ *
+ * Context: Module load. May sleep.
+ * Return: 0, or -ENOMEM.
+ */
+int map_range_module_init(void)
 {
-	return map_worker_grow(container_of(pc, struct map_worker, pc));
+	map_worker_cache = kmem_cache_create("vfio_mt_map_worker",
+					     sizeof(struct map_worker), 0, 0,
+					     map_worker_ctor);
+	return map_worker_cache ? 0 : -ENOMEM;
 }
 
-static void map_feed_grow(struct map_feed *feed)
+/**
+ * map_range_module_exit - undo map_range_module_init()
+ *
+ * Context: Module unload; nothing is being mapped.
+ */
+void map_range_module_exit(void)
 {
-	struct map_worker *worker = container_of(feed, struct map_worker, feed);
-	struct pin_run *runs = worker->pc.runs;
-
-	/* The runs that are being fed stay where they are. */
-	if (!map_worker_grow(worker))
-		memcpy(worker->large->runs, runs,
-		       worker->pc.nr_runs * sizeof(*runs));
+	kmem_cache_destroy(map_worker_cache);
 }
 
 static struct map_worker *map_worker_alloc(void)
 {
 	struct map_worker *worker;
 
-	worker = kmalloc(sizeof(*worker), GFP_KERNEL | __GFP_NOWARN);
+	worker = kmem_cache_alloc(map_worker_cache, GFP_KERNEL | __GFP_NOWARN);
 	if (!worker)
 		return NULL;
 	worker->idx = 0;
 	worker->stop = false;
-	worker->large = NULL;
 	worker->pc.pages = worker->pages;
 	worker->pc.max_pages = ARRAY_SIZE(worker->pages);
 	worker->pc.runs = worker->runs;
 	worker->pc.max_runs = ARRAY_SIZE(worker->runs);
-	worker->pc.grow = map_pin_grow;
 	worker->feed.ext = worker->ext;
 	worker->feed.sg = worker->sg;
 	worker->feed.room = ARRAY_SIZE(worker->ext);
-	worker->feed.grow = map_feed_grow;
 	return worker;
-}
-
-static void map_worker_free(struct map_worker *worker)
-{
-	kvfree(worker->large);
-	kfree(worker);
 }
 
 /* Get an idle worker, or make one. */
@@ -448,6 +414,7 @@ static void map_chunk_open(struct map_work *work, struct map_worker *worker,
 	pc->write = range->tgt->prot & IOMMU_WRITE;
 	pc->leaves = work->leaves;
 	pc->stop = &worker->stop;
+	pc->leafy = false;
 	pc->error = 0;
 
 	worker->feed.open_left = chunk != work->chunks;
@@ -839,7 +806,7 @@ static int map_work_all(struct map_work *work)
 
 	lockvm_pool_close(&work->pool);
 	list_for_each_entry_safe(worker, next, &work->workers, node)
-		map_worker_free(worker);
+		kmem_cache_free(map_worker_cache, worker);
 	if (work->chunks != &single)
 		kvfree(work->chunks);
 	return ret;

@@ -373,8 +373,10 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 		return false;
 
 	/* Populated with small pages: not worth a pin to find out. */
-	if (pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE)
+	if (!pc->leafy &&
+	    pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE)
 		return false;
+	pc->leafy = false;
 	if (pin_pages(pc->mm, pc->va, 1, pc->write, &page) != 1)
 		return false;
 	leaf = pin_chunk_verify(pc, page);
@@ -395,6 +397,7 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 	pc->nr_pages += nr;
 	pc->nr_account += nr;
 	pc->va += nr << PAGE_SHIFT;
+	pc->leafy = true;
 	return true;
 }
 
@@ -429,10 +432,7 @@ int pin_chunk_fill(struct pin_chunk *pc)
 			cond_resched();
 		} else if (pin_chunk_has_room(pc)) {
 			pc->error = pin_chunk_pages(pc);
-		} else if (!pc->nr_runs) {
-			pc->error = pc->grow(pc);
 		} else {
-			/* Room is made when these have been taken. */
 			break;
 		}
 	}

@@ -75,6 +75,39 @@ struct unmap_batch {
 	struct pin_extent small[UNMAP_EXTENTS_MIN];
 };
 
+static struct kmem_cache *unmap_extents_cache;
+
+/* With a constructor, for the same reason as in map_range.c. */
+static void unmap_extents_ctor(void *extents)
+{
+	memset(extents, 0, UNMAP_EXTENTS * sizeof(struct pin_extent));
+}
+
+/**
+ * unmap_range_module_init - create what all unmaps share
+ *
+ * Context: Module load. May sleep.
+ * Return: 0, or -ENOMEM.
+ */
+int unmap_range_module_init(void)
+{
+	unmap_extents_cache =
+		kmem_cache_create("vfio_mt_unmap_extents",
+				  UNMAP_EXTENTS * sizeof(struct pin_extent), 0,
+				  0, unmap_extents_ctor);
+	return unmap_extents_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * unmap_range_module_exit - undo unmap_range_module_init()
+ *
+ * Context: Module unload; nothing is being unmapped.
+ */
+void unmap_range_module_exit(void)
+{
+	kmem_cache_destroy(unmap_extents_cache);
+}
+
 /* The first domain tells which pages are mapped; all have the same. */
 static unsigned long unmap_pfn(void *arg, unsigned long va)
 {
@@ -92,8 +125,7 @@ static void unmap_batch_grow(struct unmap_batch *batch)
 
 	if (batch->ext != batch->small)
 		return;
-	ext = kmalloc_array(UNMAP_EXTENTS, sizeof(*ext),
-			    GFP_KERNEL | __GFP_NOWARN);
+	ext = kmem_cache_alloc(unmap_extents_cache, GFP_KERNEL | __GFP_NOWARN);
 	if (!ext)
 		return;
 	memcpy(ext, batch->small, sizeof(batch->small));
@@ -256,7 +288,7 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	if (batch.nr)
 		unmap_batch_flush(range, &batch, va, unpin);
 	if (batch.ext != batch.small)
-		kfree(batch.ext);
+		kmem_cache_free(unmap_extents_cache, batch.ext);
 }
 
 static void unmap_work_fn(unsigned long start, unsigned long end, void *arg)

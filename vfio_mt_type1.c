@@ -521,19 +521,36 @@ static const struct vfio_iommu_driver_ops vfio_mt_ops = {
 
 static int __init vfio_mt_init(void)
 {
-	int ret = pin_record_module_init();
+	int ret;
 
+	ret = pin_record_module_init();
 	if (ret)
 		return ret;
+	ret = map_range_module_init();
+	if (ret)
+		goto exit_record;
+	ret = unmap_range_module_init();
+	if (ret)
+		goto exit_map;
 	ret = vfio_register_iommu_driver(&vfio_mt_ops);
 	if (ret)
-		pin_record_module_exit();
+		goto exit_unmap;
+	return 0;
+
+exit_unmap:
+	unmap_range_module_exit();
+exit_map:
+	map_range_module_exit();
+exit_record:
+	pin_record_module_exit();
 	return ret;
 }
 
 static void __exit vfio_mt_exit(void)
 {
 	vfio_unregister_iommu_driver(&vfio_mt_ops);
+	unmap_range_module_exit();
+	map_range_module_exit();
 	pin_record_module_exit();
 }
 

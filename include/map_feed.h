@@ -40,7 +40,6 @@ struct map_target {
  * @nr: how many
  * @room: how many there may be
  * @sg: scratch space for @room entries
- * @grow: called when there is no room left; may make some, or not
  * @first: nothing was mapped yet
  * @head: what was held back at the chunk's start, see map_feed_close()
  */
@@ -55,7 +54,6 @@ struct map_feed {
 	unsigned int nr;
 	unsigned int room;
 	struct scatterlist *sg;
-	void (*grow)(struct map_feed *feed);
 	bool first;
 	struct pin_extent head;
 };

@@ -59,6 +59,11 @@ struct map_range {
 	void *arg;
 };
 
+int map_range_module_init(void);
+void map_range_module_exit(void);
+int unmap_range_module_init(void);
+void unmap_range_module_exit(void);
+
 int map_range_map(const struct map_range *range, unsigned long *charged);
 int map_range_copy(const struct map_range *range,
 		   const struct map_target *from);

@@ -25,13 +25,11 @@ struct page;
  * @pages: scratch space for @max_pages pages
  * @max_pages: most pages that are asked for in one go
  * @runs: what pin_chunk_fill() pinned
- * @max_runs: room in @runs. A span that is pinned page by page may need as many
- *            as it has pages in the chunk.
- * @grow: called to make room for @max_runs as large as a span has pages, with
- *        no runs to be kept. May be NULL if there is as much.
+ * @max_runs: room in @runs; at least for the pages that the chunk has of a span
  * @nr_runs: how many of @runs are filled
  * @nr_pages: pages in @runs
  * @nr_account: how many of them count as locked memory
+ * @leafy: the span before was pinned as a leaf, so this one may be
  * @error: what stopped the pinning behind @runs
  */
 struct pin_chunk {
@@ -46,10 +44,10 @@ struct pin_chunk {
 	unsigned int max_pages;
 	struct pin_run *runs;
 	unsigned int max_runs;
-	int (*grow)(struct pin_chunk *pc);
 	unsigned int nr_runs;
 	unsigned long nr_pages;
 	unsigned long nr_account;
+	bool leafy;
 	int error;
 };
 
