@@ -414,7 +414,7 @@ static void map_chunk_open(struct map_work *work, struct map_worker *worker,
 	pc->write = range->tgt->prot & IOMMU_WRITE;
 	pc->leaves = work->leaves;
 	pc->stop = &worker->stop;
-	pc->leafy = false;
+	pc->leaf = PIN_LEAF_NONE;
 	pc->error = 0;
 
 	worker->feed.open_left = chunk != work->chunks;

@@ -25,9 +25,9 @@
  *     instead of sharing, because the pin count it looks at is the folio's,
  *     even when it has to split the leaf to do so.
  *
- * So: pin the leaf's first page, and only then look at the page tables. The
+ * So: pin one of the leaf's pages, and only then look at the page tables. The
  * order matters. The pinned page cannot become another page, so if the leaf
- * found points to its pfn, the mm maps exactly this folio here, now, and this
+ * found maps that page there, the mm maps exactly this folio here, now, and this
  * moment serves as the one at which all pages were pinned together. Before the
  * pin, the same look would prove nothing about what gets pinned later. The
  * leaf must allow the access asked for. What fails any of this is pinned page
@@ -64,6 +64,89 @@
 #include "include/compat.h"
 #include "include/pin_chunk.h"
 
+/* A PUD, if a huge leaf of ordinary memory that allows the access. */
+static bool pud_is_leaf(pud_t pud, bool write)
+{
+	return pud_leaf(pud) && (!write || pud_write(pud)) &&
+	       !compat_pud_devmap(pud);
+}
+
+/* Likewise for a PMD. */
+static bool pmd_is_leaf(pmd_t pmd, bool write)
+{
+	return pmd_present(pmd) && pmd_leaf(pmd) && (!write || pmd_write(pmd)) &&
+	       !compat_pmd_devmap(pmd);
+}
+
+/*
+ * Look up what maps @max spans from @va on, all under one PUD. @va is untagged,
+ * interrupts are off, and the caller runs on @mm.
+ */
+static unsigned int pin_leaves_walk(struct mm_struct *mm, unsigned long va,
+				    bool write, unsigned int max,
+				    unsigned long *pfns, enum pin_leaf *leaf)
+{
+	unsigned int i;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd, *pmdp;
+
+	*leaf = PIN_LEAF_NONE;
+	pgd = READ_ONCE(*pgd_offset(mm, va));
+	if (pgd_none(pgd) || !pgd_present(pgd))
+		return 0;
+	p4d = READ_ONCE(*p4d_offset(&pgd, va));
+	if (p4d_none(p4d) || !p4d_present(p4d))
+		return 0;
+	pud = READ_ONCE(*pud_offset(&p4d, va));
+	if (pud_none(pud))
+		return 0;
+
+	*leaf = PIN_LEAF_PTE;
+	if (!pud_present(pud))
+		return 0;
+	if (pud_leaf(pud)) {
+		if (!pud_is_leaf(pud, write))
+			return 0;
+		for (i = 0; i < max; i++, va += PIN_SPAN_SIZE)
+			pfns[i] = pud_pfn(pud) +
+				  ((va & ~PUD_MASK) >> PAGE_SHIFT);
+		*leaf = PIN_LEAF_PUD;
+		return max;
+	}
+
+	pmdp = pmd_offset(&pud, va);
+	for (i = 0; i < max; i++, va += PIN_SPAN_SIZE) {
+		pmd = READ_ONCE(pmdp[i]);
+		if (!i && pmd_none(pmd))
+			*leaf = PIN_LEAF_NONE;
+		if (!pmd_is_leaf(pmd, write))
+			break;
+		*leaf = PIN_LEAF_PMD;
+		pfns[i] = pmd_pfn(pmd) + ((va & ~PMD_MASK) >> PAGE_SHIFT);
+	}
+	return i;
+}
+
+/* pin_leaf_at() for @max spans; returns for how many the first's answer holds. */
+static unsigned int pin_leaves_at(struct mm_struct *mm, unsigned long va,
+				  bool write, unsigned int max,
+				  unsigned long *pfns, enum pin_leaf *leaf)
+{
+	unsigned long flags;
+	unsigned int nr;
+
+	*leaf = PIN_LEAF_PTE;
+	va = untagged_addr(va);
+	if (current->mm != mm || !access_ok((void __user *)va, 1))
+		return 0;
+	local_irq_save(flags);
+	nr = pin_leaves_walk(mm, va, write, max, pfns, leaf);
+	local_irq_restore(flags);
+	return nr;
+}
+
 /**
  * pin_leaf_at - look up what maps an address
  * @mm: the address space; its users count is elevated
@@ -80,50 +163,9 @@
 enum pin_leaf pin_leaf_at(struct mm_struct *mm, unsigned long va, bool write,
 			  unsigned long *pfn)
 {
-	enum pin_leaf leaf = PIN_LEAF_NONE;
-	unsigned long flags;
-	pgd_t pgd;
-	p4d_t p4d;
-	pud_t pud;
-	pmd_t pmd;
+	enum pin_leaf leaf;
 
-	va = untagged_addr(va);
-	if (current->mm != mm || !access_ok((void __user *)va, 1))
-		return PIN_LEAF_PTE;
-
-	local_irq_save(flags);
-	pgd = READ_ONCE(*pgd_offset(mm, va));
-	if (pgd_none(pgd) || !pgd_present(pgd))
-		goto out;
-	p4d = READ_ONCE(*p4d_offset(&pgd, va));
-	if (p4d_none(p4d) || !p4d_present(p4d))
-		goto out;
-	pud = READ_ONCE(*pud_offset(&p4d, va));
-	if (pud_none(pud))
-		goto out;
-	leaf = PIN_LEAF_PTE;
-	if (!pud_present(pud))
-		goto out;
-	if (pud_leaf(pud)) {
-		if ((write && !pud_write(pud)) || compat_pud_devmap(pud))
-			goto out;
-		*pfn = pud_pfn(pud) + ((va & ~PUD_MASK) >> PAGE_SHIFT);
-		leaf = PIN_LEAF_PUD;
-		goto out;
-	}
-	pmd = READ_ONCE(*pmd_offset(&pud, va));
-	if (pmd_none(pmd)) {
-		leaf = PIN_LEAF_NONE;
-		goto out;
-	}
-	if (!pmd_present(pmd) || !pmd_leaf(pmd))
-		goto out;
-	if ((write && !pmd_write(pmd)) || compat_pmd_devmap(pmd))
-		goto out;
-	*pfn = pmd_pfn(pmd) + ((va & ~PMD_MASK) >> PAGE_SHIFT);
-	leaf = PIN_LEAF_PMD;
-out:
-	local_irq_restore(flags);
+	pin_leaves_at(mm, va, write, 1, pfn, &leaf);
 	return leaf;
 }
 
@@ -333,60 +375,122 @@ static int pin_chunk_pages(struct pin_chunk *pc)
 }
 
 /*
- * Is this pinned page the first of a leaf whose pages it keeps? Steps 1 to 3 at
- * the top of the file. Returns how big a leaf, at most what the chunk has room
- * for.
+ * Most leaves that are pinned first and then looked at together: bounds the time
+ * with interrupts off.
  */
-static enum pin_leaf pin_chunk_verify(const struct pin_chunk *pc,
-				      struct page *page)
-{
-	unsigned long pfn, want = page_to_pfn(page), nr = PIN_SPAN_PAGES;
-	struct folio *folio = page_folio(page);
-	enum pin_leaf leaf;
+#define PIN_LEAVES		16
 
-	leaf = pin_leaf_at(pc->mm, pc->va, pc->write, &pfn);
-	if (leaf < PIN_LEAF_PMD || pfn != want)
-		return PIN_LEAF_PTE;
-	if (leaf == PIN_LEAF_PUD) {
-		/* Part of a PUD's memory is as good as a PMD's. */
-		if (IS_ALIGNED(pc->va, PUD_SIZE) && pc->end - pc->va >= PUD_SIZE)
-			nr = PIN_PUD_PAGES;
-		else
-			leaf = PIN_LEAF_PMD;
+/**
+ * struct pin_leaves - leaves being pinned
+ * @nr: how many
+ * @page: a pinned page of each
+ * @pfn: the leaf's first page, if @page is where it seems to be
+ */
+struct pin_leaves {
+	unsigned int nr;
+	struct page *page[PIN_LEAVES];
+	unsigned long pfn[PIN_LEAVES];
+};
+
+/*
+ * Pin a page of each of @nr leaves. The last page of one and the first of the
+ * next are neighbours: one call pins both.
+ */
+static void pin_leaves_pin(const struct pin_chunk *pc, unsigned int nr,
+			   struct pin_leaves *leaves)
+{
+	unsigned long va = pc->va;
+	unsigned int i;
+	long got;
+
+	for (i = 0; i < nr; i += 2, va += 2 * PIN_SPAN_SIZE) {
+		if (i + 1 == nr) {
+			got = pin_pages(pc->mm, va, 1, pc->write,
+					&leaves->page[i]);
+			if (got == 1) {
+				leaves->pfn[i] = page_to_pfn(leaves->page[i]);
+				i++;
+			}
+			break;
+		}
+		if (pin_chunk_stopped(pc))
+			break;
+		got = pin_pages(pc->mm, va + PIN_SPAN_SIZE - PAGE_SIZE, 2,
+				pc->write, &leaves->page[i]);
+		if (got > 0)
+			leaves->pfn[i] = page_to_pfn(leaves->page[i]) + 1 -
+					 PIN_SPAN_PAGES;
+		if (got < 2) {
+			i += got == 1;
+			break;
+		}
+		leaves->pfn[i + 1] = page_to_pfn(leaves->page[i + 1]);
 	}
-	if (want + nr > folio_pfn(folio) + folio_nr_pages(folio) ||
-	    PageReserved(page))
-		return PIN_LEAF_PTE;
-	return leaf;
+	leaves->nr = min(i, nr);
 }
 
-/* Try to pin a leaf that begins at pc->va. Returns false if it is none. */
-static bool pin_chunk_leaf(struct pin_chunk *pc)
+/* Does the pinned page keep @nr pages from @pfn on? Step 1 above. */
+static bool pin_page_keeps(struct page *page, unsigned long pfn,
+			   unsigned long nr)
 {
-	struct pin_run *run = pc->runs + pc->nr_runs;
-	enum pin_leaf leaf;
-	unsigned long pfn, nr;
-	struct page *page;
+	struct folio *folio = page_folio(page);
+
+	return pfn >= folio_pfn(folio) &&
+	       pfn + nr <= folio_pfn(folio) + folio_nr_pages(folio) &&
+	       !PageReserved(page);
+}
+
+/*
+ * Of the pinned leaves, how many are what they seem to be? Steps 1 to 3 at the
+ * top of the file. Sets how big they are: only a single one may be a PUD.
+ */
+static unsigned int pin_leaves_verify(const struct pin_chunk *pc,
+				      const struct pin_leaves *leaves,
+				      enum pin_leaf *leaf)
+{
+	unsigned long pfns[PIN_LEAVES];
+	unsigned int nr, i;
+
+	nr = pin_leaves_at(pc->mm, pc->va, pc->write, leaves->nr, pfns, leaf);
+	if (*leaf == PIN_LEAF_PUD) {
+		/* Part of a PUD's memory is as good as a PMD's. */
+		if (leaves->nr == 1 && IS_ALIGNED(pc->va, PUD_SIZE) &&
+		    pc->end - pc->va >= PUD_SIZE && pfns[0] == leaves->pfn[0] &&
+		    pin_page_keeps(leaves->page[0], pfns[0], PIN_PUD_PAGES))
+			return 1;
+		*leaf = PIN_LEAF_PMD;
+	}
+	for (i = 0; i < nr; i++)
+		if (pfns[i] != leaves->pfn[i] ||
+		    !pin_page_keeps(leaves->page[i], pfns[i], PIN_SPAN_PAGES))
+			break;
+	return i;
+}
+
+/* How many leaves to try in one go. */
+static unsigned int pin_chunk_max_leaves(const struct pin_chunk *pc)
+{
+	unsigned long size = pc->end - pc->va, nr = PIN_LEAVES;
 
 	if (!pc->leaves || !IS_ALIGNED(pc->va, PIN_SPAN_SIZE) ||
-	    pc->end - pc->va < PIN_SPAN_SIZE)
-		return false;
+	    size < PIN_SPAN_SIZE)
+		return 0;
+	/* More only where they are expected, and to the end of a page table. */
+	if (pc->leaf != PIN_LEAF_PMD || IS_ALIGNED(pc->va, PUD_SIZE))
+		return 1;
+	nr = min(nr, size / PIN_SPAN_SIZE);
+	nr = min(nr, (PUD_SIZE - (pc->va & ~PUD_MASK)) / PIN_SPAN_SIZE);
+	nr = min(nr, (pc->batch - pc->nr_pages) / PIN_SPAN_PAGES + 1);
+	return min_t(unsigned long, nr, pc->max_runs - pc->nr_runs);
+}
 
-	/* Populated with small pages: not worth a pin to find out. */
-	if (!pc->leafy &&
-	    pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE)
-		return false;
-	pc->leafy = false;
-	if (pin_pages(pc->mm, pc->va, 1, pc->write, &page) != 1)
-		return false;
-	leaf = pin_chunk_verify(pc, page);
-	if (leaf < PIN_LEAF_PMD) {
-		unpin_user_page(page);
-		return false;
-	}
+static void pin_chunk_add_leaf(struct pin_chunk *pc, unsigned long pfn,
+			       enum pin_leaf leaf)
+{
+	struct pin_run *run = pc->runs + pc->nr_runs;
+	unsigned long nr = leaf == PIN_LEAF_PUD ? PIN_PUD_PAGES :
+						  PIN_SPAN_PAGES;
 
-	pfn = page_to_pfn(page);
-	nr = leaf == PIN_LEAF_PUD ? PIN_PUD_PAGES : PIN_SPAN_PAGES;
 	if (pc->nr_runs && run[-1].leaf == leaf &&
 	    run[-1].pfn + run[-1].nr == pfn) {
 		run[-1].nr += nr;
@@ -397,8 +501,35 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 	pc->nr_pages += nr;
 	pc->nr_account += nr;
 	pc->va += nr << PAGE_SHIFT;
-	pc->leafy = true;
-	return true;
+}
+
+/* Try to pin leaves from pc->va on. Returns false if there is none. */
+static bool pin_chunk_leaf(struct pin_chunk *pc)
+{
+	unsigned int max = pin_chunk_max_leaves(pc), nr, i;
+	struct pin_leaves leaves;
+	enum pin_leaf leaf;
+	unsigned long pfn;
+
+	if (!max)
+		return false;
+	/* Populated with small pages: not worth a pin to find out. */
+	if (pc->leaf == PIN_LEAF_NONE &&
+	    pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE)
+		return false;
+
+	pc->leaf = PIN_LEAF_NONE;
+	pin_leaves_pin(pc, max, &leaves);
+	if (!leaves.nr)
+		return false;
+	nr = pin_leaves_verify(pc, &leaves, &leaf);
+	for (i = nr; i < leaves.nr; i++)
+		unpin_user_page(leaves.page[i]);
+	for (i = 0; i < nr; i++)
+		pin_chunk_add_leaf(pc, leaves.pfn[i], leaf);
+	if (nr == max)
+		pc->leaf = leaf;
+	return nr;
 }
 
 static bool pin_chunk_has_room(const struct pin_chunk *pc)

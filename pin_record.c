@@ -39,6 +39,9 @@
 #include "include/compat.h"
 #include "include/pin_record.h"
 
+/* So many pieces are unpinned before others may run: well below a millisecond. */
+#define PIN_RESCHED		64
+
 #define STATE_BITS		2
 #define STATES_PER_WORD		(BITS_PER_LONG / STATE_BITS)
 #define SPANS_PER_PUD		(PUD_SIZE / PIN_SPAN_SIZE)
@@ -594,6 +597,21 @@ static unsigned long extent_pfn(void *arg, unsigned long va)
 	return ext->pfn + ((va - ext->va) >> PAGE_SHIFT);
 }
 
+/* Drop the reference of the huge leaf at @va, if it is one. Returns its size. */
+static unsigned long record_unpin_leaf(struct pin_record *rec,
+				       const struct pin_extent *ext,
+				       unsigned long va, bool dirty)
+{
+	unsigned long pfn = extent_pfn((void *)ext, va);
+	enum pin_leaf leaf = pin_record_leaf(rec, va);
+
+	if (leaf < PIN_LEAF_PMD)
+		return 0;
+	if (pfn)
+		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), 1, dirty);
+	return leaf == PIN_LEAF_PMD ? PMD_SIZE : PUD_SIZE;
+}
+
 /**
  * pin_record_unpin - drop the references held on an extent
  * @rec: the record
@@ -608,13 +626,21 @@ static unsigned long extent_pfn(void *arg, unsigned long va)
 void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
 		      bool dirty)
 {
+	unsigned long end = ext->va + (ext->nr << PAGE_SHIFT), size;
+	unsigned int pieces = 0;
 	struct pin_cursor cur;
 	struct pin_run run;
 
-	pin_cursor_init(&cur, rec, ext->va, ext->va + (ext->nr << PAGE_SHIFT),
-			extent_pfn, (void *)ext);
-	while (pin_cursor_next(&cur, &run)) {
-		pin_run_unpin(&run, dirty);
-		cond_resched();
+	pin_cursor_init(&cur, rec, ext->va, end, extent_pfn, (void *)ext);
+	while (cur.va != end) {
+		size = record_unpin_leaf(rec, ext, cur.va, dirty);
+		if (size) {
+			cur.va += size;
+		} else {
+			pin_cursor_next(&cur, &run);
+			pin_run_unpin(&run, dirty);
+		}
+		if (!(++pieces % PIN_RESCHED))
+			cond_resched();
 	}
 }

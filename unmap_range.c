@@ -40,6 +40,9 @@
  */
 #define UNMAP_BATCH_SIZE	(64UL * SZ_1G)
 
+/* So many pieces are looked up before others may run. */
+#define UNMAP_RESCHED		256
+
 /* A cut that would have to be moved further than this is not made. */
 #define UNMAP_CUT_TRIES		16
 
@@ -267,6 +270,7 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 		    unsigned long end, bool unpin)
 {
 	struct unmap_batch batch;
+	unsigned int pieces = 0;
 	struct pin_cursor cur;
 	struct pin_run run;
 
@@ -283,7 +287,8 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 			unmap_batch_add(&batch, va, &run);
 		}
 		va = cur.va;
-		cond_resched();
+		if (!(++pieces % UNMAP_RESCHED))
+			cond_resched();
 	}
 	if (batch.nr)
 		unmap_batch_flush(range, &batch, va, unpin);

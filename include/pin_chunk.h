@@ -29,7 +29,7 @@ struct page;
  * @nr_runs: how many of @runs are filled
  * @nr_pages: pages in @runs
  * @nr_account: how many of them count as locked memory
- * @leafy: the span before was pinned as a leaf, so this one may be
+ * @leaf: how the span before was pinned, if as a leaf: this one may be, too
  * @error: what stopped the pinning behind @runs
  */
 struct pin_chunk {
@@ -47,7 +47,7 @@ struct pin_chunk {
 	unsigned int nr_runs;
 	unsigned long nr_pages;
 	unsigned long nr_account;
-	bool leafy;
+	enum pin_leaf leaf;
 	int error;
 };
 
