@@ -39,7 +39,7 @@
 #include "include/compat.h"
 #include "include/pin_record.h"
 
-/* So many pieces are unpinned before others may run: well below a millisecond. */
+/* So many huge leaves are unpinned before others may run: microseconds. */
 #define PIN_RESCHED		64
 
 #define STATE_BITS		2
@@ -597,19 +597,22 @@ static unsigned long extent_pfn(void *arg, unsigned long va)
 	return ext->pfn + ((va - ext->va) >> PAGE_SHIFT);
 }
 
-/* Drop the reference of the huge leaf at @va, if it is one. Returns its size. */
-static unsigned long record_unpin_leaf(struct pin_record *rec,
-				       const struct pin_extent *ext,
-				       unsigned long va, bool dirty)
+/* Unpin small pages from @va on, up to a huge leaf. Returns where that is. */
+static unsigned long record_unpin_pages(struct pin_record *rec,
+					const struct pin_extent *ext,
+					unsigned long va, unsigned long end,
+					bool dirty)
 {
-	unsigned long pfn = extent_pfn((void *)ext, va);
-	enum pin_leaf leaf = pin_record_leaf(rec, va);
+	struct pin_cursor cur;
+	struct pin_run run;
 
-	if (leaf < PIN_LEAF_PMD)
-		return 0;
-	if (pfn)
-		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), 1, dirty);
-	return leaf == PIN_LEAF_PMD ? PMD_SIZE : PUD_SIZE;
+	pin_cursor_init(&cur, rec, va, end, extent_pfn, (void *)ext);
+	do {
+		pin_cursor_next(&cur, &run);
+		pin_run_unpin(&run, dirty);
+		cond_resched();
+	} while (cur.va != end && pin_record_leaf(rec, cur.va) < PIN_LEAF_PMD);
+	return cur.va;
 }
 
 /**
@@ -626,21 +629,24 @@ static unsigned long record_unpin_leaf(struct pin_record *rec,
 void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
 		      bool dirty)
 {
-	unsigned long end = ext->va + (ext->nr << PAGE_SHIFT), size;
-	unsigned int pieces = 0;
-	struct pin_cursor cur;
-	struct pin_run run;
+	unsigned long end = ext->va + (ext->nr << PAGE_SHIFT), va = ext->va;
+	unsigned int leaves = 0;
+	enum pin_leaf leaf;
+	struct page *page;
 
-	pin_cursor_init(&cur, rec, ext->va, end, extent_pfn, (void *)ext);
-	while (cur.va != end) {
-		size = record_unpin_leaf(rec, ext, cur.va, dirty);
-		if (size) {
-			cur.va += size;
-		} else {
-			pin_cursor_next(&cur, &run);
-			pin_run_unpin(&run, dirty);
+	/* Pages that could not be found are lost. */
+	if (WARN_ON_ONCE(!ext->pfn))
+		return;
+	while (va != end) {
+		leaf = pin_record_leaf(rec, va);
+		if (leaf < PIN_LEAF_PMD) {
+			va = record_unpin_pages(rec, ext, va, end, dirty);
+			continue;
 		}
-		if (!(++pieces % PIN_RESCHED))
+		page = pfn_to_page(extent_pfn((void *)ext, va));
+		unpin_user_page_range_dirty_lock(page, 1, dirty);
+		va += leaf == PIN_LEAF_PMD ? PMD_SIZE : PUD_SIZE;
+		if (!(++leaves % PIN_RESCHED))
 			cond_resched();
 	}
 }

@@ -300,7 +300,7 @@ private:
 		if (options_.count) {
 			const auto pages = static_cast<double>(sample.config.size / page);
 
-			std::printf("%s %s: %.1f ns map, %.1f ns unmap for each 4 KiB\n",
+			std::printf("%s %s: %.3f ns map, %.3f ns unmap for each 4 KiB\n",
 				sample.driver.c_str(), label.c_str(),
 				sample.map_seconds * 1e9 / pages,
 				sample.unmap_seconds * 1e9 / pages);
