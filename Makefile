@@ -39,7 +39,7 @@ mock:
 	$(MAKE) -C selftests/mock KDIR=$(KDIR)
 
 selftests:
-	@cmake -S selftests -B selftests/build -DCMAKE_BUILD_TYPE=Release >/dev/null
+	@cmake -S selftests -B selftests/build >/dev/null
 	@cmake --build selftests/build --parallel
 
 # These set up whatever is missing, so that they work on a fresh machine.

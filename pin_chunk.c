@@ -557,15 +557,14 @@ int pin_chunk_fill(struct pin_chunk *pc)
 
 	while (!pc->error && pc->va != pc->end &&
 	       pc->nr_pages < pc->batch && pc->nr_runs < pc->max_runs) {
-		if (pin_chunk_stopped(pc)) {
+		if (pin_chunk_stopped(pc))
 			pc->error = -EINTR;
-		} else if (pin_chunk_leaf(pc)) {
+		else if (pin_chunk_leaf(pc))
 			cond_resched();
-		} else if (pin_chunk_has_room(pc)) {
+		else if (pin_chunk_has_room(pc))
 			pc->error = pin_chunk_pages(pc);
-		} else {
+		else
 			break;
-		}
 	}
 	return pc->nr_runs ? pc->nr_runs : pc->error;
 }
