@@ -16,14 +16,14 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
-.PHONY: all module selftests mock demo check bench soak lint load unload clean \
-	setup help
+.PHONY: all module selftests mock demo check soak lint load unload clean setup \
+	help
 
 all: module
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@echo 'make selftests mock bench soak lint load unload clean setup'
+	@echo 'make selftests mock soak lint load unload clean setup'
 
 setup:
 	@scripts/setup all
@@ -40,7 +40,7 @@ mock:
 
 selftests:
 	@cmake -S selftests -B selftests/build >/dev/null
-	@cmake --build selftests/build --parallel
+	@cmake --build selftests/build --parallel $$(nproc)
 
 # These set up whatever is missing, so that they work on a fresh machine.
 demo:
@@ -48,9 +48,6 @@ demo:
 
 check:
 	@scripts/check
-
-bench:
-	@scripts/bench
 
 soak:
 	@scripts/check soak

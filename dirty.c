@@ -267,7 +267,7 @@ int dirty_get(struct backend *backend, u64 iova, u64 size, u64 pgsize,
 	struct dma_map *map;
 	int ret;
 
-	ret = dma_map_lock(backend, iova, last, DMA_MAP_LIVE);
+	ret = dma_map_lock(backend, iova, last, false);
 	if (ret)
 		return ret;
 

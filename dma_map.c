@@ -85,15 +85,31 @@ static bool dma_map_less(struct rb_node *a, const struct rb_node *b)
 	       rb_entry(b, struct dma_map, node)->iova;
 }
 
-/* Does the range have a mapping in a state beyond @most? */
-static bool dma_map_busy(const struct backend *backend, u64 from, u64 last,
-			 enum dma_map_state most)
+static u64 dma_unmap_last(const struct dma_unmap *unmap)
 {
+	return unmap->all ? U64_MAX : unmap->iova + unmap->size - 1;
+}
+
+/*
+ * Is something being mapped in the range, or, unless a device asks, being
+ * unmapped?
+ */
+static bool dma_map_busy(const struct backend *backend, u64 from, u64 last,
+			 bool device)
+{
+	const struct dma_unmap *unmap;
 	struct dma_map *map;
 
+	if (from > last)
+		return false;
 	for (map = dma_map_first(backend, from, last); map;
 	     map = dma_map_next(map, last))
-		if (map->state == DMA_MAP_MAPPING || map->state > most)
+		if (map->state == DMA_MAP_MAPPING)
+			return true;
+	if (device)
+		return false;
+	list_for_each_entry(unmap, &backend->unmaps, node)
+		if (from <= dma_unmap_last(unmap) && unmap->iova <= last)
 			return true;
 	return false;
 }
@@ -114,16 +130,14 @@ void dma_map_lock_now(struct backend *backend)
  * dma_map_lock - lock the container when the mappings in a range are ready
  * @backend: the container
  * @from: first address of the range
- * @last: last address of the range
- * @most: %DMA_MAP_LIVE to wait for all that is being mapped or unmapped, or
- *        %DMA_MAP_UNMAPPING not to wait for what is being unmapped
+ * @last: last address of the range; less than @from to wait for nothing
+ * @device: a device asks: do not wait for what is being unmapped
  *
  * Context: Process context. May sleep as long as it takes to pin or unpin a
  *    mapping. Takes domain_sem for reading, then lock.
  * Return: 0, or -EINTR with nothing locked.
  */
-int dma_map_lock(struct backend *backend, u64 from, u64 last,
-		 enum dma_map_state most)
+int dma_map_lock(struct backend *backend, u64 from, u64 last, bool device)
 {
 	DEFINE_WAIT(wait);
 
@@ -131,7 +145,7 @@ int dma_map_lock(struct backend *backend, u64 from, u64 last,
 		if (down_read_killable(&backend->domain_sem))
 			return -EINTR;
 		mutex_lock(&backend->lock);
-		if (!dma_map_busy(backend, from, last, most))
+		if (!dma_map_busy(backend, from, last, device))
 			return 0;
 
 		/* The owner takes the lock before it wakes us. */
@@ -315,8 +329,10 @@ static int dma_map_lock_new(struct backend *backend, u64 iova,
 	u64 last = iova + size - 1;
 	int ret;
 
+	if (!size)
+		return -EINVAL;
 	for (;;) {
-		ret = dma_map_lock(backend, iova, last, DMA_MAP_LIVE);
+		ret = dma_map_lock(backend, iova, last, false);
 		if (ret)
 			return ret;
 		ret = dma_map_may_create(backend, iova, vaddr, size);
@@ -428,7 +444,9 @@ int dma_map_set_vaddr(struct backend *backend, u64 iova, unsigned long vaddr,
 	struct dma_map *map;
 	int ret;
 
-	ret = dma_map_lock(backend, iova, iova + size - 1, DMA_MAP_LIVE);
+	if (!size)
+		return -EINVAL;
+	ret = dma_map_lock(backend, iova, iova + size - 1, false);
 	if (ret)
 		return ret;
 	ret = dma_map_check(backend, iova, vaddr, size);
@@ -454,11 +472,6 @@ unlock:
 }
 
 /* ---- UNMAP_DMA ---- */
-
-static u64 dma_unmap_last(const struct dma_unmap *unmap)
-{
-	return unmap->all ? U64_MAX : unmap->iova + unmap->size - 1;
-}
 
 static int dma_unmap_check(const struct backend *backend,
 			   const struct dma_unmap *unmap)
@@ -539,82 +552,100 @@ static struct dma_map *dma_unmap_pinned(const struct backend *backend,
 	return map;
 }
 
-/* Take over what is to be unmapped, or give it back. */
-static void dma_unmap_mark(struct backend *backend,
-			   const struct dma_unmap *unmap,
-			   enum dma_map_state state)
+/* Reserve the range, and take over what is to be unmapped in it. */
+static void dma_unmap_reserve(struct backend *backend, struct dma_unmap *unmap)
 {
 	u64 last = dma_unmap_last(unmap);
 	struct dma_map *map;
 
+	list_add(&unmap->node, &backend->unmaps);
 	for (map = dma_unmap_first(backend, unmap); map;
 	     map = dma_map_next(map, last))
-		map->state = state;
-	if (state == DMA_MAP_LIVE)
-		wake_up_all(&backend->wait);
+		map->state = DMA_MAP_UNMAPPING;
+}
+
+/* Give back the range, and what is left in it. */
+static void dma_unmap_cancel(struct backend *backend, struct dma_unmap *unmap)
+{
+	u64 last = dma_unmap_last(unmap);
+	struct dma_map *map;
+
+	/* What begins in front, as it may in a v1 container, was not taken. */
+	for (map = dma_map_first(backend, unmap->iova, last); map;
+	     map = dma_map_next(map, last))
+		if (map->iova >= unmap->iova)
+			map->state = DMA_MAP_LIVE;
+	list_del(&unmap->node);
+	wake_up_all(&backend->wait);
 }
 
 /*
  * Devices still have pages of @map pinned. Tell them, with nothing locked,
- * because they call back. Returns with the locks held again, or -EINTR.
+ * because they call back. Returns with the locks held again. Mappings may have
+ * gone in between, with the last group, but none has come.
  */
-static int dma_unmap_notify(struct backend *backend,
-			    const struct dma_unmap *unmap,
-			    const struct dma_map *map)
+static void dma_unmap_notify(struct backend *backend, const struct dma_map *map)
 {
 	u64 iova = map->iova, size = map->size;
 
 	dma_map_unlock(backend);
 	external_notify_unmap(backend, iova, size);
-	return dma_map_lock(backend, unmap->iova, dma_unmap_last(unmap),
-			    DMA_MAP_UNMAPPING);
+	dma_map_lock_now(backend);
 }
 
-/*
- * Lock the container with everything checked, everything that is to be unmapped
- * taken over, and no page of it pinned by a device. What was there before a
- * device was told may have gone since, and other mappings may have come.
- */
-static int dma_unmap_lock(struct backend *backend,
-			  const struct dma_unmap *unmap)
+/* Have devices unpin all that is to be unmapped. The range is reserved. */
+static int dma_unmap_wait_unpinned(struct backend *backend,
+				   const struct dma_unmap *unmap)
 {
 	struct dma_map *map;
 	int ret, tries = 0;
 	u64 told = 0;
 
-	ret = dma_map_lock(backend, unmap->iova, dma_unmap_last(unmap),
-			   DMA_MAP_LIVE);
-	if (ret)
-		return ret;
-	ret = dma_unmap_check(backend, unmap);
-	if (ret || unmap->vaddr_only)
-		goto out;
-
-	dma_unmap_mark(backend, unmap, DMA_MAP_UNMAPPING);
 	while ((map = dma_unmap_pinned(backend, unmap))) {
 		tries = map->iova == told ? tries + 1 : 1;
 		told = map->iova;
 		if (tries > DMA_MAP_NOTIFY_MAX) {
 			pr_warn_ratelimited("a device does not unpin %#llx-%#llx\n",
 					    map->iova, dma_map_last(map));
-			ret = -EBUSY;
-			break;
+			return -EBUSY;
 		}
-		ret = dma_unmap_notify(backend, unmap, map);
-		if (ret) {
-			dma_map_lock_now(backend);
-			break;
-		}
+		dma_unmap_notify(backend, map);
+		/* Dirty tracking may have been stopped, for example. */
 		ret = dma_unmap_check(backend, unmap);
 		if (ret)
-			break;
-		dma_unmap_mark(backend, unmap, DMA_MAP_UNMAPPING);
+			return ret;
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
+	return 0;
+}
+
+/*
+ * Lock the container with everything checked and, unless it is for user addresses
+ * only, the range reserved and no page in it pinned by a device.
+ */
+static int dma_unmap_lock(struct backend *backend, struct dma_unmap *unmap)
+{
+	bool empty = !unmap->all && !unmap->size;
+	int ret;
+
+	ret = dma_map_lock(backend, empty ? 1 : unmap->iova,
+			   empty ? 0 : dma_unmap_last(unmap), false);
 	if (ret)
-		dma_unmap_mark(backend, unmap, DMA_MAP_LIVE);
-out:
+		return ret;
+	ret = dma_unmap_check(backend, unmap);
 	if (ret)
-		dma_map_unlock(backend);
+		goto unlock;
+	if (unmap->vaddr_only)
+		return 0;
+
+	dma_unmap_reserve(backend, unmap);
+	ret = dma_unmap_wait_unpinned(backend, unmap);
+	if (!ret)
+		return 0;
+	dma_unmap_cancel(backend, unmap);
+unlock:
+	dma_map_unlock(backend);
 	return ret;
 }
 
@@ -665,7 +696,7 @@ static void dma_map_undo(struct backend *backend, struct dma_map *map)
  * Return: 0; -EBUSY, -EINVAL, -EFAULT for @unmap->bitmap, -EINTR; then nothing
  *    was unmapped.
  */
-int dma_map_remove(struct backend *backend, const struct dma_unmap *unmap,
+int dma_map_remove(struct backend *backend, struct dma_unmap *unmap,
 		   u64 *unmapped)
 {
 	struct dma_map *map, *next;
@@ -683,7 +714,7 @@ int dma_map_remove(struct backend *backend, const struct dma_unmap *unmap,
 	if (unmap->report)
 		ret = dma_unmap_report(backend, unmap);
 	if (ret) {
-		dma_unmap_mark(backend, unmap, DMA_MAP_LIVE);
+		dma_unmap_cancel(backend, unmap);
 		goto unlock;
 	}
 	dma_unmap_collect(backend, unmap, &batch);
@@ -697,7 +728,7 @@ int dma_map_remove(struct backend *backend, const struct dma_unmap *unmap,
 		*unmapped += map->size;
 		dma_map_erase(backend, map);
 	}
-	wake_up_all(&backend->wait);
+	dma_unmap_cancel(backend, unmap);
 unlock:
 	dma_map_unlock(backend);
 	return ret;

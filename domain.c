@@ -278,6 +278,9 @@ static int domain_extend(struct iommu_domain *domain, u64 last)
 	u64 iova = last & PAGE_MASK;
 	int ret;
 
+	/* Larger pages than the CPU's: no such driver needs this. */
+	if (__ffs(domain->pgsize_bitmap) > PAGE_SHIFT)
+		return 0;
 	ret = iommu_map(domain, iova, page_to_phys(ZERO_PAGE(0)), PAGE_SIZE,
 			IOMMU_READ | IOMMU_CACHE, GFP_KERNEL);
 	if (!ret)
@@ -330,6 +333,16 @@ static int backend_extend_new(struct backend *backend,
 	return last > BACKEND_REACH_MIN ? domain_extend(domain, last) : 0;
 }
 
+/* A group that comes or goes may change what its domain can map. */
+static void backend_update_sizes(struct backend *backend)
+{
+	struct backend_domain *domain;
+
+	backend->target.pgsizes = 0;
+	list_for_each_entry(domain, &backend->domains, node)
+		backend->target.pgsizes |= domain->domain->pgsize_bitmap;
+}
+
 /* Follow a change of backend->domains. @target has room for all of them. */
 static void backend_update_domains(struct backend *backend)
 {
@@ -338,10 +351,9 @@ static void backend_update_domains(struct backend *backend)
 	unsigned long all = ~0UL;
 
 	target->nr = 0;
-	target->pgsizes = 0;
+	backend_update_sizes(backend);
 	list_for_each_entry(domain, &backend->domains, node) {
 		target->domains[target->nr++] = domain->domain;
-		target->pgsizes |= domain->domain->pgsize_bitmap;
 		all &= domain->domain->pgsize_bitmap;
 	}
 	/* Users need not know of pages smaller than theirs. */
@@ -492,6 +504,7 @@ static int attach_share(struct attach *at)
 		iommu_detach_group(own, group);
 		if (!iommu_attach_group(d->domain, group)) {
 			list_add(&at->g->node, &d->groups);
+			backend_update_sizes(at->backend);
 			return 1;
 		}
 		ret = iommu_attach_group(own, group);
@@ -705,6 +718,8 @@ static void detach_group(struct backend *backend, struct backend_group *g)
 	iommu_detach_group(domain->domain, g->group);
 	if (list_empty(&domain->groups))
 		detach_domain(backend, domain);
+	else
+		backend_update_sizes(backend);
 	/* Without memory, what was forbidden stays so. */
 	if (!detach_iovas(backend, &iovas)) {
 		iova_list_free(&backend->iovas);

@@ -206,8 +206,7 @@ int external_pin(struct backend *backend, struct iommu_group *group, u64 iova,
 		return -EINVAL;
 	if (!backend->v2)
 		return -EACCES;
-	ret = dma_map_lock(backend, iova, external_last(iova, nr),
-			   DMA_MAP_UNMAPPING);
+	ret = dma_map_lock(backend, iova, external_last(iova, nr), true);
 	if (ret)
 		return ret;
 
@@ -366,7 +365,7 @@ int external_rw(struct backend *backend, u64 iova, void *data, size_t count,
 	ssize_t done;
 	int ret;
 
-	ret = dma_map_lock(backend, iova, iova + count - 1, DMA_MAP_UNMAPPING);
+	ret = dma_map_lock(backend, iova, iova + count - 1, true);
 	if (ret)
 		return ret;
 	if (backend->vaddr_invalid)

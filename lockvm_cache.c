@@ -9,8 +9,8 @@
  *
  * There, a thread's cache could make a map fail that would just have fitted.
  * Here, a map is refused if and only if the pages it really charges do not fit:
- *  - A cache draws in advance no more than the job may still need, and nothing
- *    when that does not fit.
+ *  - A cache draws in advance about as much as the job may still need, or
+ *    nothing when that does not fit.
  *  - A thread that finds no room recalls what all caches of the same mm have
  *    left, in this job and in others, gives it back, and tries once more with
  *    exactly what it needs. What is charged then is in use, and a refusal is
@@ -205,7 +205,10 @@ int lockvm_charge(const struct lockvm_owner *owner, unsigned long nr)
 	/* A job may have drawn what is missing here. */
 	shared = lockvm_mm_get(owner->mm, NULL);
 	if (!shared) {
-		lockvm_warn(owner);
+		/* Or has just given it back. */
+		ret = lockvm_account(owner, nr);
+		if (ret == -ENOMEM)
+			lockvm_warn(owner);
 		return ret;
 	}
 	ret = lockvm_account_last(shared, owner, nr);

@@ -194,6 +194,23 @@ static struct mempolicy *map_job_caller_policy(const struct map_job_run *run)
 #endif
 }
 
+/* The nodes that the caller may allocate on, which may be changing. */
+static nodemask_t map_job_caller_nodes(const struct map_job_run *run)
+{
+	nodemask_t nodes;
+#ifdef CONFIG_CPUSETS
+	unsigned int seq;
+
+	do {
+		seq = read_seqcount_begin(&run->caller->mems_allowed_seq);
+		nodes = run->caller->mems_allowed;
+	} while (read_seqcount_retry(&run->caller->mems_allowed_seq, seq));
+#else
+	nodes = node_states[N_MEMORY];
+#endif
+	return nodes;
+}
+
 /* Work with the caller's memory, and as its cpuset and its policy demand. */
 static void map_job_work_on_mm(struct map_job_run *run)
 {
@@ -204,7 +221,7 @@ static void map_job_work_on_mm(struct map_job_run *run)
 
 	kthread_use_mm(mm);
 	old_memcg = set_active_memcg(memcg);
-	set_mems_allowed(run->caller->mems_allowed);
+	set_mems_allowed(map_job_caller_nodes(run));
 	own = map_job_swap_policy(map_job_caller_policy(run));
 
 	map_job_work(run);

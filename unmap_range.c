@@ -155,8 +155,8 @@ static bool unmap_batch_add(struct unmap_batch *batch, unsigned long va,
 }
 
 /*
- * How much of a range the IOMMU driver will unmap in one step: pages of one
- * size, up to where larger ones begin. As the IOMMU core computes it.
+ * How much of a range VT-d's driver will unmap in one step: pages of one of its
+ * sizes, up to where larger ones begin. As the IOMMU core computes it.
  */
 static unsigned long unmap_step(unsigned long sizes, unsigned long iova,
 				unsigned long size)
@@ -187,17 +187,18 @@ static unsigned long unmap_step(unsigned long sizes, unsigned long iova,
 static unsigned long unmap_domain(struct iommu_domain *domain,
 				  unsigned long iova, unsigned long size)
 {
+	unsigned long sizes = domain->pgsize_bitmap &
+			      (PAGE_SIZE | PMD_SIZE | PUD_SIZE);
 	struct iommu_iotlb_gather gather;
 	unsigned long done = 0, step, got;
 
 	while (done < size) {
-		step = unmap_step(domain->pgsize_bitmap, iova + done,
-				  size - done);
+		step = unmap_step(sizes, iova + done, size - done);
 		iommu_iotlb_gather_init(&gather);
 		got = iommu_unmap_fast(domain, iova + done, step, &gather);
 		iommu_iotlb_sync(domain, &gather);
 		done += got;
-		if (got != step)
+		if (got < step)
 			break;
 	}
 	return done;

@@ -426,6 +426,7 @@ static void *vfio_mt_open(unsigned long type)
 	init_rwsem(&backend->domain_sem);
 	mutex_init(&backend->lock);
 	init_waitqueue_head(&backend->wait);
+	INIT_LIST_HEAD(&backend->unmaps);
 	INIT_LIST_HEAD(&backend->domains);
 	INIT_LIST_HEAD(&backend->emulated);
 	INIT_LIST_HEAD(&backend->devices);

@@ -20,15 +20,17 @@
  *		device_lock too, when it changes).
  * then		mmap lock of the user, and what the layers below document.
  *
- * A mapping that is being pinned or unpinned is not DMA_MAP_LIVE. It stays in
- * the tree, so that its place is taken, and belongs to the thread that works on
- * it, without the lock. Everybody else waits for it on @wait, having dropped
- * the lock and domain_sem, and looks again. So disjoint ranges of a container
- * are mapped and unmapped by several threads at the same time.
+ * A mapping that is being pinned is in the tree, so that its place is taken, and
+ * belongs to the thread that works on it, without the lock. An unmap reserves
+ * its range until it is done: no mapping appears in it, and no other unmap
+ * overlaps it, so what is DMA_MAP_UNMAPPING in it belongs to that unmap, without
+ * the lock once devices have unpinned. Everybody else waits on @wait, having
+ * dropped the lock and domain_sem, and looks again. So disjoint ranges of a
+ * container are mapped and unmapped by several threads at the same time.
  *
- * Devices' drivers do not wait for a mapping that is being unmapped: they may be
- * holding what their dma_unmap() needs. For them it is gone already, except that
- * they can still unpin.
+ * Devices' drivers do not wait for an unmap: they may be holding what their
+ * dma_unmap() needs. For them, what is being unmapped is gone already, except
+ * that they can still unpin.
  */
 #ifndef VFIO_MT_BACKEND_H
 #define VFIO_MT_BACKEND_H
@@ -79,6 +81,7 @@ struct iova_list {
  * @nesting: domains are made for nested translation
  * @dirty_tracking: each mapping has a dirty bitmap
  * @maps: the mappings by IOVA
+ * @unmaps: the unmaps under way, struct dma_unmap
  * @maps_avail: how many more there may be
  * @vaddr_invalid: how many have lost their user address
  * @pgsizes: page sizes that all domains support
@@ -101,6 +104,7 @@ struct backend {
 	bool nesting;
 	bool dirty_tracking;
 	struct rb_root maps;
+	struct list_head unmaps;
 	unsigned int maps_avail;
 	unsigned int vaddr_invalid;
 	unsigned long pgsizes;
@@ -147,9 +151,9 @@ struct backend_group {
  * enum dma_map_state - who a mapping belongs to
  * @DMA_MAP_LIVE: to whoever holds the locks
  * @DMA_MAP_MAPPING: to the thread that is mapping it
- * @DMA_MAP_UNMAPPING: to the thread that is unmapping it. While that tells
- *                     devices, with nothing locked, it may go with its last
- *                     group all the same.
+ * @DMA_MAP_UNMAPPING: to the unmap that has reserved its range. While that tells
+ *                     devices, with nothing locked, the mapping may go with the
+ *                     last group all the same.
  */
 enum dma_map_state {
 	DMA_MAP_LIVE,
@@ -200,6 +204,7 @@ static inline u64 dma_map_last(const struct dma_map *map)
 
 /**
  * struct dma_unmap - what UNMAP_DMA was asked to do
+ * @node: in backend->unmaps while the range is reserved
  * @iova: first address
  * @size: bytes; 0 with @all
  * @all: all mappings
@@ -209,6 +214,7 @@ static inline u64 dma_map_last(const struct dma_map *map)
  * @pgsize: bytes that a bit of @bitmap stands for
  */
 struct dma_unmap {
+	struct list_head node;
 	u64 iova;
 	u64 size;
 	bool all;
@@ -227,15 +233,14 @@ static inline u64 backend_pgsize(const struct backend *backend)
 struct dma_map *dma_map_first(const struct backend *backend, u64 from,
 			      u64 last);
 struct dma_map *dma_map_next(const struct dma_map *map, u64 last);
-int dma_map_lock(struct backend *backend, u64 from, u64 last,
-		 enum dma_map_state most);
+int dma_map_lock(struct backend *backend, u64 from, u64 last, bool device);
 void dma_map_lock_now(struct backend *backend);
 void dma_map_unlock(struct backend *backend);
 int dma_map_create(struct backend *backend, u64 iova, unsigned long vaddr,
 		   u64 size, int prot);
 int dma_map_set_vaddr(struct backend *backend, u64 iova, unsigned long vaddr,
 		      u64 size);
-int dma_map_remove(struct backend *backend, const struct dma_unmap *unmap,
+int dma_map_remove(struct backend *backend, struct dma_unmap *unmap,
 		   u64 *unmapped);
 void dma_map_remove_all(struct backend *backend);
 int dma_map_add_domain(struct backend *backend, struct iommu_domain *domain);
