@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of from-source and guest/kernel
+#
+# Recipe (see guest/kernel): a kernel that finds data races, with KCSAN. It reports
+# those that an out-of-tree module takes part in (see config/kcsan.patch).
+
+KERNEL_NAME=kcsan
+FRAGMENTS=(base kcsan)
+BUILD_MINUTES=8
+
+CMDLINE="watchdog_thresh=60 workqueue.watchdog_thresh=180 rcupdate.rcu_cpu_stall_timeout=180"
+CMDLINE+=" sysctl.kernel.hung_task_timeout_secs=300"
+
+# shellcheck source=SCRIPTDIR/from-source
+. "$here/kernels/from-source"
