@@ -23,6 +23,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
@@ -387,18 +388,22 @@ static long backend_ioctl(struct backend *backend, unsigned int cmd,
 }
 
 /*
- * VFIO does not keep a container's backend from being released while an ioctl
- * is under way: the last group can be taken out by another thread. Most of an
- * ioctl's time it spends in here, so release waits for it.
+ * VFIO calls this without its container's lock, so the last group can be taken
+ * out by another thread meanwhile. VFIO then has the backend released, and only
+ * afterwards forgets its address. So release waits for the ioctls that are in
+ * here, those that come later are turned away by @users being 0, and the memory
+ * stays until every thread that may have fetched the address has used it.
  */
 static long vfio_mt_ioctl(void *data, unsigned int cmd, unsigned long arg)
 {
 	struct backend *backend = data;
 	long ret;
 
-	if (!backend)
-		return backend_ioctl(backend, cmd, arg);
-	atomic_inc(&backend->users);
+	if (!backend && cmd == VFIO_CHECK_EXTENSION)
+		return backend_ioctl(NULL, cmd, arg);
+	/* As VFIO answers when the last group is gone. */
+	if (!backend || !atomic_inc_not_zero(&backend->users))
+		return -EINVAL;
 	ret = backend_ioctl(backend, cmd, arg);
 	if (atomic_dec_and_test(&backend->users))
 		wake_up_var(&backend->users);
@@ -422,6 +427,7 @@ static void *vfio_mt_open(unsigned long type)
 	backend->maps_avail = READ_ONCE(dma_entry_limit);
 	backend->pgsizes = PAGE_MASK;
 	backend->reach = BACKEND_REACH_MIN;
+	atomic_set(&backend->users, 1);
 	mutex_init(&backend->device_lock);
 	init_rwsem(&backend->domain_sem);
 	mutex_init(&backend->lock);
@@ -433,17 +439,24 @@ static void *vfio_mt_open(unsigned long type)
 	return backend;
 }
 
+static void backend_free(struct rcu_head *rcu)
+{
+	kfree(container_of(rcu, struct backend, rcu));
+}
+
 static void vfio_mt_release(void *data)
 {
 	struct backend *backend = data;
 
-	wait_var_event(&backend->users, !atomic_read(&backend->users));
+	if (!atomic_dec_and_test(&backend->users))
+		wait_var_event(&backend->users, !atomic_read(&backend->users));
 	/* Nobody else is left; this is for lockdep. */
 	down_write(&backend->domain_sem);
 	dma_map_remove_all(backend);
 	backend_release_domains(backend);
 	up_write(&backend->domain_sem);
-	kfree(backend);
+	/* Between VFIO's fetching the address and our looking nobody sleeps. */
+	call_rcu_tasks(&backend->rcu, backend_free);
 }
 
 static int vfio_mt_attach_group(void *data, struct iommu_group *group,
@@ -550,6 +563,8 @@ exit_record:
 static void __exit vfio_mt_exit(void)
 {
 	vfio_unregister_iommu_driver(&vfio_mt_ops);
+	/* backend_free() is part of this module. */
+	compat_rcu_barrier_tasks();
 	unmap_range_module_exit();
 	map_range_module_exit();
 	pin_record_module_exit();

@@ -39,6 +39,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
+#include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/types.h>
 #include <linux/wait.h>
@@ -90,7 +91,8 @@ struct iova_list {
  * @target: the same, as the layer below takes them
  * @reach: last address that all domains have page table levels for, see
  *         backend_extend()
- * @users: ioctls under way
+ * @users: ioctls under way, and one until it is released
+ * @rcu: frees it
  * @emulated: groups without an IOMMU, list of struct backend_group
  * @non_pinning: groups that may write to all memory mapped for them
  * @devices: devices with a dma_unmap(), struct vfio_device
@@ -113,6 +115,7 @@ struct backend {
 	struct map_target target;
 	u64 reach;
 	atomic_t users;
+	struct rcu_head rcu;
 	struct list_head emulated;
 	u64 non_pinning;
 	struct list_head devices;

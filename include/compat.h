@@ -32,6 +32,7 @@
 #include <linux/irqdomain.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <linux/rcupdate.h>
 
 /*
  * 6.3: iommu_map() and iommu_map_sg() take a gfp argument. Before, they
@@ -127,5 +128,17 @@ static inline void follow_pfnmap_end(struct follow_pfnmap_args *args)
 #define compat_pmd_devmap(pmd)	false
 #define compat_pud_devmap(pud)	false
 #endif
+
+/*
+ * Not a matter of release, but of configuration: where call_rcu_tasks() is
+ * call_rcu(), there is no rcu_barrier_tasks().
+ */
+static inline void compat_rcu_barrier_tasks(void)
+{
+	if (IS_ENABLED(CONFIG_TASKS_RCU))
+		rcu_barrier_tasks();
+	else
+		rcu_barrier();
+}
 
 #endif /* VFIO_MT_COMPAT_H */

@@ -254,6 +254,47 @@ TEST_F(Threads, KB19_CloseUnderRunningMap)
 	want("pinned.closed", pinned(), 0);
 }
 
+/*
+ * KB19: the last group leaves, and with it the backend, under the ioctls of other
+ * threads. They find a container with a backend or one without. VFIO calls the
+ * backend without its lock, so the stock driver may use freed memory here.
+ */
+TEST_F(Threads, KB19_LastGroupLeavesUnderIoctls)
+{
+	NEED_DEVICES(1);
+	covers({"KB19"});
+	if (module_refs(stock_module) && !module_refs(mt_module))
+		GTEST_SKIP() << "not with the stock driver: it may use freed memory";
+	const Rig rig = open_rig();
+	const Memory ram = Memory::map(8 * page);
+	const auto user = [&](std::size_t i) {
+		return [&, i](std::size_t) {
+			const std::uint64_t iova = iova0 + i * page;
+
+			allow("info", rig.container.info().result, {0, EINVAL});
+			allow("map", rig.container.map(iova, ram.at(i * page), page),
+				{0, EEXIST, EINVAL});
+			allow("unmap", rig.container.unmap(iova, page), {0, EINVAL});
+		};
+	};
+
+	run({
+		    user(0),
+		    user(1),
+		    [&](std::size_t) {
+			    allow("unset", rig.groups[0].unset_container(), {0});
+			    allow("set", rig.groups[0].set_container(rig.container), {0});
+			    allow("set_iommu", rig.container.ioctl(VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU),
+				    {0});
+		    },
+	    },
+		1500ms);
+	rig.container.unmap_all();
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+}
+
 /* The process changes its memory while a thread maps it; sizes and charges stay right. */
 TEST_F(Threads, KB11_MemoryChangesUnderMap)
 {
