@@ -21,6 +21,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "include/backend.h"
 #include "include/compat.h"
@@ -257,6 +258,9 @@ static int dma_map_pin(struct dma_map *map, const struct map_target *all)
 	struct map_range range;
 	int ret;
 
+	/* It cannot be pinned, and its record would be as large as it claims. */
+	if (!access_ok((void __user *)untagged_addr(map->vaddr), map->size))
+		return -EFAULT;
 	ret = pin_record_init(&map->record, map->vaddr, map->size);
 	if (ret)
 		return ret;

@@ -160,8 +160,9 @@ int pin_record_init(struct pin_record *rec, unsigned long vaddr, size_t size)
 	/* Whole words for whole PUDs: see record_set_pud(). */
 	rec->first = round_down(rec->first, STATES_PER_WORD);
 	rec->nr_words = (last - rec->first) / STATES_PER_WORD + 1;
+	/* With 5-level page tables, users can ask for more than 2 GiB here. */
 	rec->states = kvcalloc(rec->nr_words, sizeof(*rec->states),
-			       GFP_KERNEL_ACCOUNT);
+			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	return rec->states ? 0 : -ENOMEM;
 }
 

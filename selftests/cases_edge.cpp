@@ -112,6 +112,25 @@ TEST_F(Edge, KB05_LastPageButOne)
 	want_unmapped("unmap", rig.container.unmap(last_page - 4 * page, 4 * page), 4);
 }
 
+/* More than a process can have: nothing is there to be pinned, and little is spent on it. */
+TEST_F(Edge, KB05_MoreThanTheAddressSpace)
+{
+	NEED_DEVICES(1);
+	covers({"KB05", "KB07"});
+	const Rig rig = open_rig();
+	constexpr std::uint64_t iova = 1ULL << 40, nothing_there = 0x10000;
+
+	for (const bool dirty : {false, true}) {
+		if (dirty)
+			want_errno("start", rig.container.dirty_start(), 0);
+		for (const int bits : {44, 46, 47, 53, 54, 55, 58, 62})
+			see_errno((dirty ? "dirty." : "map.") + std::to_string(bits),
+				rig.container.map_addr(iova, nothing_there, 1ULL << bits));
+	}
+	want("avail", rig.container.info().dma_avail, 65535);
+	want("charged", charged(), 0);
+}
+
 /* The end of the last range that GET_INFO names, wherever that is. */
 TEST_F(Edge, EndOfAperture)
 {
