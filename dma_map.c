@@ -294,6 +294,14 @@ static void dma_map_unpin(struct dma_map *map, const struct map_target *all)
 	map->iommu_mapped = false;
 }
 
+/* Undo what a mapping has pinned and charged. It is busy, or all is locked. */
+static void dma_map_undo(struct backend *backend, struct dma_map *map)
+{
+	dma_map_unpin(map, &backend->target);
+	lockvm_uncharge(&map->owner, map->charged);
+	map->charged = 0;
+}
+
 /* ---- MAP_DMA ---- */
 
 /* What both flavours of MAP_DMA demand of their arguments. */
@@ -390,10 +398,13 @@ int dma_map_create(struct backend *backend, u64 iova, unsigned long vaddr,
 	dma_map_insert(backend, map);
 	mutex_unlock(&backend->lock);
 
-	if (backend->dirty_tracking)
-		ret = dirty_alloc(backend, map);
-	if (!ret && !list_empty(&backend->domains))
+	if (!list_empty(&backend->domains))
 		ret = dma_map_pin(map, &backend->target);
+	if (!ret && backend->dirty_tracking) {
+		ret = dirty_alloc(backend, map);
+		if (ret)
+			dma_map_undo(backend, map);
+	}
 
 	mutex_lock(&backend->lock);
 	if (ret)
@@ -680,14 +691,6 @@ static void dma_unmap_collect(const struct backend *backend,
 	for (map = dma_unmap_first(backend, unmap); map;
 	     map = dma_map_next(map, last))
 		list_add_tail(&map->batch, batch);
-}
-
-/* Undo what a mapping has pinned and charged. It is busy, or all is locked. */
-static void dma_map_undo(struct backend *backend, struct dma_map *map)
-{
-	dma_map_unpin(map, &backend->target);
-	lockvm_uncharge(&map->owner, map->charged);
-	map->charged = 0;
 }
 
 /**
