@@ -93,7 +93,8 @@ static u64 dma_unmap_last(const struct dma_unmap *unmap)
 
 /*
  * Is something being mapped in the range, or, unless a device asks, being
- * unmapped?
+ * unmapped? In a v1 container, what is being unmapped may go on behind the range
+ * that is reserved for it.
  */
 static bool dma_map_busy(const struct backend *backend, u64 from, u64 last,
 			 bool device)
@@ -105,7 +106,8 @@ static bool dma_map_busy(const struct backend *backend, u64 from, u64 last,
 		return false;
 	for (map = dma_map_first(backend, from, last); map;
 	     map = dma_map_next(map, last))
-		if (map->state == DMA_MAP_MAPPING)
+		if (map->state == DMA_MAP_MAPPING ||
+		    (map->state == DMA_MAP_UNMAPPING && !device))
 			return true;
 	if (device)
 		return false;
