@@ -555,17 +555,17 @@ static int dma_unmap_vaddr(struct backend *backend,
 	return 0;
 }
 
-/* A mapping in the way because devices have pinned pages of it. */
+/* The first mapping from @from on that devices have pinned pages of. */
 static struct dma_map *dma_unmap_pinned(const struct backend *backend,
-					const struct dma_unmap *unmap)
+					const struct dma_unmap *unmap, u64 from)
 {
 	u64 last = dma_unmap_last(unmap);
-	struct dma_map *map;
+	struct dma_map *map = dma_unmap_first(backend, unmap);
 
-	for (map = dma_unmap_first(backend, unmap); map;
-	     map = dma_map_next(map, last))
-		if (!xa_empty(&map->external))
-			break;
+	if (map && map->iova < from)
+		map = dma_map_first(backend, from, last);
+	while (map && xa_empty(&map->external))
+		map = dma_map_next(map, last);
 	return map;
 }
 
@@ -610,15 +610,18 @@ static void dma_unmap_notify(struct backend *backend, const struct dma_map *map)
 	dma_map_lock_now(backend);
 }
 
-/* Have devices unpin all that is to be unmapped. The range is reserved. */
+/*
+ * Have devices unpin all that is to be unmapped. The range is reserved, so what
+ * they have unpinned stays so.
+ */
 static int dma_unmap_wait_unpinned(struct backend *backend,
 				   const struct dma_unmap *unmap)
 {
+	u64 told = unmap->iova;
 	struct dma_map *map;
 	int ret, tries = 0;
-	u64 told = 0;
 
-	while ((map = dma_unmap_pinned(backend, unmap))) {
+	while ((map = dma_unmap_pinned(backend, unmap, told))) {
 		tries = map->iova == told ? tries + 1 : 1;
 		told = map->iova;
 		if (tries > DMA_MAP_NOTIFY_MAX) {
