@@ -8,6 +8,9 @@
 # Everything meant for a person goes to stderr, so that a script's stdout stays
 # free for its result (a path, a figure).
 
+# Where depmod and modinfo are. Debian has it in the PATH of root only.
+PATH+=:/usr/sbin:/sbin
+
 # The name that messages begin with: as the script is named in the documentation.
 MSG_NAME=$(basename -- "$(dirname -- "$(realpath -- "$0")")")/${0##*/}
 
