@@ -660,6 +660,33 @@ TEST_F(MockRanges, KB23_ComingAndGoing)
 	} while (std::ranges::next_permutation(order).found);
 }
 
+/* What only one group kept from the ends of the range is free when it leaves. */
+TEST_F(MockRanges, EndsAreGivenBack)
+{
+	NEED_MOCK_IOMMU();
+	mock().configure(x86_twin, [](auto &c) {
+		c.resv[c.nr_resv++] = {0, mib - 1, reserved, 0};
+		c.resv[c.nr_resv++] = {c.aperture_last - mib + 1, c.aperture_last, reserved, 0};
+	});
+	MockRig rig = open_mock_groups({x86});
+	const Memory ram = patterned(1, 15);
+	const std::string before = ranges(rig.container.info());
+
+	want_errno("add", add_group(rig, x86_twin), 0);
+	want_errno("map.both", rig.container.map(0, ram.data(), page), EINVAL);
+	want_errno("detach", rig.groups[1].unset_container(), 0);
+	const std::string after = ranges(rig.container.info());
+	const Result mapped = rig.container.map(0, ram.data(), page);
+
+	if (is_stock()) {
+		see("after", after);
+		see_errno("map", mapped);
+	} else {
+		want("after", after, before);
+		want_errno("map", mapped, 0);
+	}
+}
+
 /* KB05: the whole 64-bit space. */
 TEST_F(MockRanges, KB05_AlmostTheLastPage)
 {
