@@ -237,8 +237,11 @@ static int map_job_helper(void *arg)
 {
 	struct map_job_run *run = arg;
 
-	/* map_job_wake_helpers() ends a sleep in a page fault with it. */
-	allow_signal(SIGKILL);
+	/*
+	 * map_job_wake_helpers() ends a sleep in a page fault with it. Nobody
+	 * else may: the job would fail, and its caller be there to see it.
+	 */
+	allow_kernel_signal(SIGKILL);
 	if (run->how->mm)
 		map_job_work_on_mm(run);
 	else
