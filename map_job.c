@@ -63,6 +63,13 @@
 /* More threads than this gain little on published machines. */
 #define MAP_JOB_THREADS_DEFAULT	16
 
+/*
+ * Most helpers of all jobs together, for each CPU. No cgroup limits kernel
+ * threads: users who map from many threads at once, memory that is slow to be
+ * faulted in above all, could use up the machine's memory and its pids.
+ */
+#define MAP_JOB_HELPERS_PER_CPU	2
+
 /* Sleeps are cut into pieces that no hung-task detector minds. */
 #define MAP_JOB_WAIT		(10 * HZ)
 
@@ -131,6 +138,25 @@ struct map_job_run {
 	struct completion idle;
 	struct work_struct make;
 };
+
+/* Helpers of all jobs. */
+static atomic_t map_job_helpers = ATOMIC_INIT(0);
+
+/* May there be another helper? */
+static bool map_job_reserve_helper(void)
+{
+	int most = num_online_cpus() * MAP_JOB_HELPERS_PER_CPU;
+
+	if (atomic_inc_return(&map_job_helpers) <= most)
+		return true;
+	atomic_dec(&map_job_helpers);
+	return false;
+}
+
+static void map_job_release_helper(void)
+{
+	atomic_dec(&map_job_helpers);
+}
 
 /* Hand out the next range. */
 static bool map_job_next(struct map_job_run *run, unsigned long *start,
@@ -280,23 +306,37 @@ static bool map_job_wants_help(struct map_job_run *run)
 	return wants;
 }
 
+/* A helper that has not run yet, or NULL. */
+static struct task_struct *map_job_new_helper(struct map_job_run *run)
+{
+	struct task_struct *task;
+
+	if (!map_job_reserve_helper())
+		return NULL;
+	task = kthread_create(map_job_helper, run, "vfio_mt/%d",
+			      task_pid_nr(run->caller));
+	if (IS_ERR(task))
+		goto release;
+	get_task_struct(task);
+	if (!map_job_adopt(run, task))
+		return task;
+	/* It was never woken: it ends without having run. */
+	kthread_stop(task);
+	put_task_struct(task);
+release:
+	map_job_release_helper();
+	return NULL;
+}
+
 static void map_job_make(struct work_struct *work)
 {
 	struct map_job_run *run = container_of(work, struct map_job_run, make);
 	struct task_struct *task;
 
 	while (map_job_wants_help(run)) {
-		task = kthread_create(map_job_helper, run, "vfio_mt/%d",
-				      task_pid_nr(run->caller));
-		if (IS_ERR(task))
+		task = map_job_new_helper(run);
+		if (!task)
 			break;
-		get_task_struct(task);
-		if (map_job_adopt(run, task)) {
-			/* It was never woken: it ends without having run. */
-			kthread_stop(task);
-			put_task_struct(task);
-			break;
-		}
 		atomic_inc(&run->active);
 		spin_lock(&run->lock);
 		run->helpers[run->nr_helpers++] = task;
@@ -359,6 +399,7 @@ static void map_job_run_threads(struct map_job_run *run)
 	for (i = 0; i < run->nr_helpers; i++) {
 		kthread_stop(run->helpers[i]);
 		put_task_struct(run->helpers[i]);
+		map_job_release_helper();
 	}
 }
 
@@ -387,7 +428,8 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 	spin_lock_init(&run.lock);
 	if (job->max_threads > 1)
 		run.helpers = kcalloc(job->max_threads - 1,
-				      sizeof(*run.helpers), GFP_KERNEL);
+				      sizeof(*run.helpers),
+				      GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 	if (!run.helpers) {
 		map_job_work(&run);
 		return;
