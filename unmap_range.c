@@ -78,6 +78,12 @@ struct unmap_batch {
 	struct pin_extent small[UNMAP_EXTENTS_MIN];
 };
 
+/*
+ * For what can be done without: a killed process's memory may be what everybody
+ * is waiting for.
+ */
+#define UNMAP_GFP		(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
+
 static struct kmem_cache *unmap_extents_cache;
 
 /* With a constructor, for the same reason as in map_range.c. */
@@ -128,7 +134,7 @@ static void unmap_batch_grow(struct unmap_batch *batch)
 
 	if (batch->ext != batch->small)
 		return;
-	ext = kmem_cache_alloc(unmap_extents_cache, GFP_KERNEL | __GFP_NOWARN);
+	ext = kmem_cache_alloc(unmap_extents_cache, UNMAP_GFP);
 	if (!ext)
 		return;
 	memcpy(ext, batch->small, sizeof(batch->small));
@@ -379,8 +385,8 @@ static unsigned long unmap_plan(struct unmap_work *work, unsigned int threads)
 
 	chunk = round_up(range->size / (threads * UNMAP_CHUNKS),
 			 PIN_SPAN_SIZE);
-	work->cuts = kvmalloc_array(range->size / chunk + 2,
-				    sizeof(*work->cuts), GFP_KERNEL);
+	work->cuts = kmalloc_array(range->size / chunk + 2,
+				   sizeof(*work->cuts), UNMAP_GFP);
 	if (!work->cuts)
 		return 0;
 
@@ -420,5 +426,5 @@ void map_range_unmap(const struct map_range *range)
 	else
 		unmap_interval(range, range->vaddr,
 			       range->vaddr + range->size, true);
-	kvfree(work.cuts);
+	kfree(work.cuts);
 }
