@@ -162,7 +162,8 @@ static bool unmap_batch_add(struct unmap_batch *batch, unsigned long va,
 
 /*
  * How much of a range VT-d's driver will unmap in one step: pages of one of its
- * sizes, up to where larger ones begin. As the IOMMU core computes it.
+ * sizes, up to where larger ones begin. As the IOMMU core computes it. All of it
+ * if this is no such driver: none of the sizes fits.
  */
 static unsigned long unmap_step(unsigned long sizes, unsigned long iova,
 				unsigned long size)
@@ -172,6 +173,8 @@ static unsigned long unmap_step(unsigned long sizes, unsigned long iova,
 
 	if (iova)
 		fit &= GENMASK(__ffs(iova), 0);
+	if (!fit)
+		return size;
 	shift = __fls(fit);
 	larger = sizes & ~GENMASK(shift, 0);
 	if (larger) {
