@@ -48,6 +48,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #include "include/compat.h"
 #include "include/map_job.h"
@@ -198,11 +199,18 @@ void map_range_module_exit(void)
 	kmem_cache_destroy(map_worker_cache);
 }
 
+/*
+ * Eight pages in a row are not worth waiting for, let alone somebody's life:
+ * without __GFP_NORETRY, as few as that call for the OOM killer.
+ */
 static struct map_worker *map_worker_alloc(void)
 {
 	struct map_worker *worker;
 
-	worker = kmem_cache_alloc(map_worker_cache, GFP_KERNEL | __GFP_NOWARN);
+	worker = kmem_cache_alloc(map_worker_cache,
+				  GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+	if (!worker)
+		worker = __vmalloc(sizeof(*worker), GFP_KERNEL | __GFP_NOWARN);
 	if (!worker)
 		return NULL;
 	worker->idx = 0;
@@ -215,6 +223,14 @@ static struct map_worker *map_worker_alloc(void)
 	worker->feed.sg = worker->sg;
 	worker->feed.room = ARRAY_SIZE(worker->ext);
 	return worker;
+}
+
+static void map_worker_free(struct map_worker *worker)
+{
+	if (is_vmalloc_addr(worker))
+		vfree(worker);
+	else
+		kmem_cache_free(map_worker_cache, worker);
 }
 
 /* Get an idle worker, or make one. */
@@ -806,7 +822,7 @@ static int map_work_all(struct map_work *work)
 
 	lockvm_pool_close(&work->pool);
 	list_for_each_entry_safe(worker, next, &work->workers, node)
-		kmem_cache_free(map_worker_cache, worker);
+		map_worker_free(worker);
 	if (work->chunks != &single)
 		kvfree(work->chunks);
 	return ret;
