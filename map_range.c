@@ -624,7 +624,8 @@ static void map_plan(struct map_work *work, struct map_chunk *single)
 	work->threads = map_threads(work);
 	if (work->threads > 1) {
 		nr = map_cut_all(work, min_chunk, NULL, ULONG_MAX);
-		work->chunks = kvcalloc(nr, sizeof(*work->chunks), GFP_KERNEL);
+		work->chunks = kvcalloc(nr, sizeof(*work->chunks),
+					GFP_KERNEL_ACCOUNT);
 		if (work->chunks) {
 			work->nr = map_cut_all(work, min_chunk, work->chunks,
 					       nr);
