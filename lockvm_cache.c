@@ -15,6 +15,9 @@
  *    left, in this job and in others, gives it back, and tries once more with
  *    exactly what it needs. What is charged then is in use, and a refusal is
  *    what the limit demands. From there on, these jobs draw nothing in advance.
+ *  - Two jobs may refuse each other what would do for one of them. Which of them
+ *    goes first does not matter, but one would have succeeded. So a job that was
+ *    refused while others were charging is undone, and done over alone.
  * Others that charge the same mm, mlock() for one, do not know of the caches and
  * may be refused while a map is under way.
  *
@@ -22,6 +25,8 @@
  *
  * Context: process context, may sleep.
  * Locking, in this order:
+ *    shared->turn	for reading: by jobs, from before they charge until they are
+ *			done; for writing: by a job that wants to be alone
  *    shared->sem		one for each mm with open pools, so that processes
  *			cannot hold each other up: for reading while a cache
  *			draws or returns credit, for writing while credits are
@@ -48,7 +53,8 @@
  * @node: in lockvm_mms
  * @mm: the mm, compared and never used
  * @users: pools, and charges that may recall from them
- * @sem: see the top of the file
+ * @turn: see the top of the file
+ * @sem: likewise
  * @pools: the open pools
  * @exact: draw nothing in advance any more, the limit is near
  */
@@ -56,6 +62,7 @@ struct lockvm_mm {
 	struct list_head node;
 	const struct mm_struct *mm;
 	unsigned int users;
+	struct rw_semaphore turn;
 	struct rw_semaphore sem;
 	struct list_head pools;
 	bool exact;
@@ -102,6 +109,7 @@ static struct lockvm_mm *lockvm_mm_alloc(const struct mm_struct *mm)
 	if (!shared)
 		return NULL;
 	shared->mm = mm;
+	init_rwsem(&shared->turn);
 	init_rwsem(&shared->sem);
 	INIT_LIST_HEAD(&shared->pools);
 	return shared;
@@ -166,19 +174,24 @@ static void lockvm_warn(const struct lockvm_owner *owner)
 			    task_rlimit(owner->task, RLIMIT_MEMLOCK));
 }
 
-/* Charge exactly @nr pages where there seemed to be no room. */
+/* Charge exactly @nr pages, for @pool if any, where there seemed to be no room. */
 static int lockvm_account_last(struct lockvm_mm *shared,
 			       const struct lockvm_owner *owner,
-			       unsigned long nr)
+			       unsigned long nr, struct lockvm_pool *pool)
 {
+	bool crowded;
 	int ret;
 
 	if (down_write_killable(&shared->sem))
 		return -EINTR;
 	lockvm_uncharge(owner, lockvm_recall(shared));
 	ret = lockvm_account(owner, nr);
+	crowded = pool && pool->turn == LOCKVM_SHARED &&
+		  !list_is_singular(&shared->pools);
+	if (ret == -ENOMEM && crowded)
+		pool->crowded = true;
 	up_write(&shared->sem);
-	if (ret == -ENOMEM)
+	if (ret == -ENOMEM && !crowded)
 		lockvm_warn(owner);
 	return ret;
 }
@@ -211,7 +224,7 @@ int lockvm_charge(const struct lockvm_owner *owner, unsigned long nr)
 			lockvm_warn(owner);
 		return ret;
 	}
-	ret = lockvm_account_last(shared, owner, nr);
+	ret = lockvm_account_last(shared, owner, nr, NULL);
 	lockvm_mm_put(shared);
 	return ret;
 }
@@ -242,6 +255,8 @@ int lockvm_pool_open(struct lockvm_pool *pool,
 	pool->batch = batch;
 	atomic_long_set(&pool->left, most);
 	pool->used = 0;
+	pool->turn = LOCKVM_ANY_TIME;
+	pool->crowded = false;
 	INIT_LIST_HEAD(&pool->caches);
 
 	if (down_write_killable(&pool->shared->sem)) {
@@ -254,6 +269,61 @@ int lockvm_pool_open(struct lockvm_pool *pool,
 }
 
 /**
+ * lockvm_pool_take_turn - wait until a job may charge
+ * @pool: the pool; nothing was charged yet
+ * @alone: have no other job charge to this mm until the pool is closed. For a
+ *         job that failed before, with @pool->crowded.
+ *
+ * The thread that waits is the one that closes the pool.
+ *
+ * Context: Process context. May sleep as long as other jobs take.
+ * Return: 0 or -EINTR.
+ */
+int lockvm_pool_take_turn(struct lockvm_pool *pool, bool alone)
+{
+	struct rw_semaphore *turn = &pool->shared->turn;
+
+	if (alone ? down_write_killable(turn) : down_read_killable(turn))
+		return -EINTR;
+	pool->turn = alone ? LOCKVM_ALONE : LOCKVM_SHARED;
+	return 0;
+}
+
+static void lockvm_pool_end_turn(struct lockvm_pool *pool)
+{
+	if (pool->turn == LOCKVM_ALONE)
+		up_write(&pool->shared->turn);
+	else if (pool->turn == LOCKVM_SHARED)
+		up_read(&pool->shared->turn);
+}
+
+static void lockvm_pool_end(struct lockvm_pool *pool, bool keep)
+{
+	struct lockvm_cache *cache;
+	unsigned long back = 0;
+
+	/*
+	 * For writing: a recall must find these credits either still in the
+	 * caches or back in the mm. The same goes for whoever is refused: either
+	 * this pool is still open, or nothing of it is charged that will not stay.
+	 */
+	down_write(&pool->shared->sem);
+	list_del(&pool->node);
+	list_for_each_entry(cache, &pool->caches, node) {
+		back += atomic_long_xchg(&cache->credit, 0);
+		pool->used += cache->used;
+	}
+	if (!keep) {
+		back += pool->used;
+		pool->used = 0;
+	}
+	lockvm_uncharge(&pool->owner, back);
+	up_write(&pool->shared->sem);
+	lockvm_pool_end_turn(pool);
+	lockvm_mm_put(pool->shared);
+}
+
+/**
  * lockvm_pool_close - end a job: give back what was drawn and not used
  * @pool: the pool; its caches are closed by this. @pool->used is valid after.
  *
@@ -261,22 +331,18 @@ int lockvm_pool_open(struct lockvm_pool *pool,
  */
 void lockvm_pool_close(struct lockvm_pool *pool)
 {
-	struct lockvm_cache *cache;
-	unsigned long credit = 0;
+	lockvm_pool_end(pool, true);
+}
 
-	/*
-	 * For writing: a recall must find these credits either still in the
-	 * caches or back in the mm.
-	 */
-	down_write(&pool->shared->sem);
-	list_del(&pool->node);
-	list_for_each_entry(cache, &pool->caches, node) {
-		credit += atomic_long_xchg(&cache->credit, 0);
-		pool->used += cache->used;
-	}
-	lockvm_uncharge(&pool->owner, credit);
-	up_write(&pool->shared->sem);
-	lockvm_mm_put(pool->shared);
+/**
+ * lockvm_pool_cancel - end a job that failed: give everything back
+ * @pool: the pool; its caches are closed by this
+ *
+ * Context: Process context. May sleep. No thread uses the caches any more.
+ */
+void lockvm_pool_cancel(struct lockvm_pool *pool)
+{
+	lockvm_pool_end(pool, false);
 }
 
 /**
@@ -385,7 +451,7 @@ int lockvm_cache_charge(struct lockvm_cache *cache, unsigned long nr)
 	if (ret != -ENOMEM)
 		return ret;
 
-	ret = lockvm_account_last(pool->shared, &pool->owner, nr);
+	ret = lockvm_account_last(pool->shared, &pool->owner, nr, pool);
 	if (!ret) {
 		atomic_long_sub(nr, &pool->left);
 		cache->used += nr;

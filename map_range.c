@@ -29,6 +29,10 @@
  * times, and only what fails then is final. It is also how a helper without
  * memory for its own use is made up for.
  *
+ * When locked memory runs out while others charge to the same mm, they may be in
+ * each other's way in the same manner (lockvm_cache.c): the whole map is undone
+ * and, once, done over with nobody else charging.
+ *
  * A copy maps what is pinned and mapped already into another domain. It is the
  * same work, except that runs come from the record and the first domain instead
  * of from pinning, and that there is nothing to charge or to unpin.
@@ -136,6 +140,7 @@ static struct kmem_cache *map_worker_cache;
  * @range: the range
  * @from: domains to copy from; NULL to pin
  * @leaves: huge leaves may be pinned as a whole
+ * @alone: nobody else may charge to the mm
  * @threads: most threads that may work on it
  * @chunks: the chunks in order
  * @nr: how many
@@ -151,6 +156,7 @@ struct map_work {
 	const struct map_range *range;
 	const struct map_target *from;
 	bool leaves;
+	bool alone;
 	unsigned int threads;
 	struct map_chunk *chunks;
 	unsigned long nr;
@@ -802,11 +808,34 @@ static int map_work_run(struct map_work *work)
 	return ret;
 }
 
+static int map_work_charging(struct map_work *work)
+{
+	struct map_worker *worker, *next;
+	struct map_chunk single = { };
+	int ret = 0;
+
+	/* A copy charges nothing. */
+	if (!work->from)
+		ret = lockvm_pool_take_turn(&work->pool, work->alone);
+	if (!ret) {
+		map_plan(work, &single);
+		ret = map_work_run(work);
+	}
+	if (ret)
+		lockvm_pool_cancel(&work->pool);
+	else
+		lockvm_pool_close(&work->pool);
+
+	list_for_each_entry_safe(worker, next, &work->workers, node)
+		map_worker_free(worker);
+	if (work->chunks != &single)
+		kvfree(work->chunks);
+	return ret;
+}
+
 static int map_work_all(struct map_work *work)
 {
 	const struct map_range *range = work->range;
-	struct map_worker *worker, *next;
-	struct map_chunk single = { };
 	int ret;
 
 	spin_lock_init(&work->lock);
@@ -816,16 +845,18 @@ static int map_work_all(struct map_work *work)
 	ret = lockvm_pool_open(&work->pool, &range->owner,
 			       READ_ONCE(map_tune.lockvm_batch),
 			       range->size >> PAGE_SHIFT);
-	if (ret)
-		return ret;
-	map_plan(work, &single);
-	ret = map_work_run(work);
+	return ret ? : map_work_charging(work);
+}
 
-	lockvm_pool_close(&work->pool);
-	list_for_each_entry_safe(worker, next, &work->workers, node)
-		map_worker_free(worker);
-	if (work->chunks != &single)
-		kvfree(work->chunks);
+/* Map; @again: it may succeed with nobody else charging. */
+static int map_range_try(const struct map_range *range, bool alone,
+			 unsigned long *charged, bool *again)
+{
+	struct map_work work = { .range = range, .alone = alone };
+	int ret = map_work_all(&work);
+
+	*charged = work.pool.used;
+	*again = ret == -ENOMEM && work.pool.crowded;
 	return ret;
 }
 
@@ -843,7 +874,7 @@ static int map_work_all(struct map_work *work)
  */
 int map_range_map(const struct map_range *range, unsigned long *charged)
 {
-	struct map_work work = { .range = range };
+	bool again;
 	int ret;
 
 	*charged = 0;
@@ -852,11 +883,9 @@ int map_range_map(const struct map_range *range, unsigned long *charged)
 		       range->size))
 		return -EFAULT;
 
-	ret = map_work_all(&work);
-	if (ret)
-		lockvm_uncharge(&range->owner, work.pool.used);
-	else
-		*charged = work.pool.used;
+	ret = map_range_try(range, false, charged, &again);
+	if (again)
+		ret = map_range_try(range, true, charged, &again);
 	return ret;
 }
 

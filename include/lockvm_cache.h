@@ -27,12 +27,26 @@ struct lockvm_owner {
 };
 
 /**
+ * enum lockvm_turn - whom a job shares its mm's limit with
+ * @LOCKVM_ANY_TIME: it has not asked
+ * @LOCKVM_SHARED: with other jobs
+ * @LOCKVM_ALONE: with no other job
+ */
+enum lockvm_turn {
+	LOCKVM_ANY_TIME,
+	LOCKVM_SHARED,
+	LOCKVM_ALONE,
+};
+
+/**
  * struct lockvm_pool - the charges of one job
  * @owner: whom they are charged to
  * @shared: what all open pools of the same mm share
  * @batch: most pages that a cache draws in advance
  * @left: pages that the job may still ask for: nothing is drawn beyond
  * @used: pages charged and used; valid after lockvm_pool_close()
+ * @turn: see lockvm_pool_take_turn()
+ * @crowded: something was refused while other jobs were charging
  * @caches: all caches that draw from this pool
  * @node: in the list of the mm's open pools
  */
@@ -42,6 +56,8 @@ struct lockvm_pool {
 	unsigned long batch;
 	atomic_long_t left;
 	unsigned long used;
+	enum lockvm_turn turn;
+	bool crowded;
 	struct list_head caches;
 	struct list_head node;
 };
@@ -63,7 +79,9 @@ struct lockvm_cache {
 int lockvm_pool_open(struct lockvm_pool *pool,
 		     const struct lockvm_owner *owner, unsigned long batch,
 		     unsigned long most);
+int lockvm_pool_take_turn(struct lockvm_pool *pool, bool alone);
 void lockvm_pool_close(struct lockvm_pool *pool);
+void lockvm_pool_cancel(struct lockvm_pool *pool);
 void lockvm_cache_open(struct lockvm_cache *cache, struct lockvm_pool *pool);
 unsigned long lockvm_cache_room(struct lockvm_cache *cache, unsigned long most);
 int lockvm_cache_charge(struct lockvm_cache *cache, unsigned long nr);
