@@ -9,6 +9,8 @@
 #include "proc.hpp"
 
 #include <algorithm>
+#include <array>
+#include <barrier>
 #include <grp.h>
 #include <linux/capability.h>
 #include <sys/mman.h>
@@ -377,6 +379,49 @@ TEST_F(LimitsCase, KB21_ThreadsShareTheLimit)
 	expect_noted("ENOMEM", to_value(1));
 	expect_noted("VmLck", to_value(7 * 64));
 	expect_noted("VmLck.after", to_value(0));
+}
+
+/* Two maps at a time under a limit for one: they must not refuse each other. */
+TEST_F(LimitsCase, KB21_OneOfTwo)
+{
+	NEED_DEVICES(1);
+	covers({"KB19", "KB21"});
+	const Rig rig = open_rig();
+	const Notes child = run_child([&](Notes &seen) {
+		constexpr std::size_t size = 32 * mib;
+		std::int64_t one = 0;
+
+		set_memlock(size);
+		drop_ipc_lock();
+		for (int round = 0; round < 6; round++) {
+			/* Cold memory, so that it takes a while. */
+			const Memory ram[] = {Memory::map(size), Memory::map(size)};
+			std::barrier start(2);
+			std::array<int, 2> errors = {};
+
+			{
+				std::array<std::jthread, 2> threads;
+
+				for (std::size_t i = 0; i < 2; i++)
+					threads[i] = std::jthread([&, i] {
+						start.arrive_and_wait();
+						errors[i] = rig.container
+								    .map(iova0 + i * size,
+									    ram[i].data(), size)
+								    .err;
+					});
+			}
+			one += std::ranges::count(errors, 0) == 1 &&
+			       std::ranges::count(errors, ENOMEM) == 1;
+			rig.container.unmap_all();
+		}
+		seen.put("one", one);
+		seen.put("VmLck", vm_locked_pages());
+	});
+
+	take("", child);
+	expect_noted("one", to_value(6));
+	expect_noted("VmLck", to_value(0));
 }
 
 /* Sets a module parameter for the life of the object. */

@@ -9,10 +9,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <fcntl.h>
+#include <filesystem>
 #include <mutex>
 #include <set>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -393,6 +396,81 @@ TEST_F(Threads, ForksUnderMap)
 	want("charged", charged(), 0);
 	want("pinned", pinned(), 0);
 	want("contents", stamped(ram, 1), true);
+}
+
+/* Kernel threads that work for somebody who maps or unmaps. */
+static std::vector<int> helpers()
+{
+	std::vector<int> pids;
+
+	for (const auto &entry : std::filesystem::directory_iterator("/proc")) {
+		const std::string name = entry.path().filename();
+
+		if (!std::isdigit(static_cast<unsigned char>(name[0])))
+			continue;
+		if (read_file("/proc/" + name + "/comm").value_or("").starts_with("vfio_mt/"))
+			pids.push_back(std::stoi(name));
+	}
+	return pids;
+}
+
+/* A map may fail when its own process is killed, not when somebody shoots at kernel threads. */
+TEST_F(Threads, HelpersAreNotKilled)
+{
+	NEED_DEVICES(1);
+	covers({"KB20"});
+	const Rig rig = open_rig();
+	constexpr std::size_t size = 64 * mib;
+
+	for (int round = 0; round < 8; round++) {
+		/* Cold memory: helpers have something to do. */
+		const Memory ram = Memory::map(size);
+		std::atomic<bool> done = false;
+		const std::jthread killer([&] {
+			while (!done)
+				for (const int pid : helpers())
+					::syscall(SYS_tgkill, pid, pid, SIGKILL);
+		});
+
+		allow("map", rig.container.map(iova0, ram.data(), size), {0});
+		done = true;
+		allow("unmap", rig.container.unmap(iova0, size), {0});
+	}
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+}
+
+/* Kernel threads count in no cgroup of the caller's: many maps at once must not make many. */
+TEST_F(Threads, HelpersAreFew)
+{
+	NEED_DEVICES(1);
+	const Rig rig = open_rig();
+	constexpr std::size_t n = 24, size = 32 * mib;
+	std::atomic<std::size_t> running = n;
+	std::size_t most = 0;
+
+	{
+		std::vector<std::jthread> threads;
+
+		for (std::size_t i = 0; i < n; i++)
+			threads.emplace_back([&, i] {
+				const Memory ram = Memory::map(size);
+
+				allow("map", rig.container.map(iova0 + i * size, ram.data(), size),
+					{0});
+				allow("unmap", rig.container.unmap(iova0 + i * size, size), {0});
+				running--;
+			});
+		while (running)
+			most = std::max(most, helpers().size());
+	}
+	/* Twice as many as CPUs, and some that are gone but for their entry in /proc. */
+	if (most > 4 * std::thread::hardware_concurrency())
+		wrong(std::to_string(most) + " helpers");
+	want_nothing_wrong();
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
 }
 
 } // namespace selftest
