@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
@@ -239,6 +240,60 @@ vfio_mt_mock_page Mock::page_state(const void *vaddr) const
 	state.vaddr = reinterpret_cast<std::uintptr_t>(vaddr);
 	must(fd(), VFIO_MT_MOCK_PAGE_STATE, &state, "PAGE_STATE");
 	return state;
+}
+
+vfio_mt_mock_page Mock::pfn_state(std::uint64_t pfn) const
+{
+	vfio_mt_mock_page state = {};
+
+	state.pfn = pfn;
+	must(fd(), VFIO_MT_MOCK_PFN_STATE, &state, "PFN_STATE");
+	return state;
+}
+
+std::vector<std::uint64_t> Mock::translate(
+	const std::string &bdf, std::uint64_t iova, std::size_t pages) const
+{
+	unsigned domain = 0, bus = 0, slot = 0, function = 0;
+	std::vector<std::uint64_t> pfns(pages);
+
+	if (std::sscanf(bdf.c_str(), "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+		throw std::runtime_error("not a PCI address: " + bdf);
+	for (std::size_t at = 0; at < pages; at += 4096) {
+		vfio_mt_mock_translate call = {};
+
+		call.device = domain << 16 | bus << 8 | slot << 3 | function;
+		call.count = static_cast<unsigned>(std::min<std::size_t>(pages - at, 4096));
+		call.iova = iova + at * page;
+		call.pfns = reinterpret_cast<std::uintptr_t>(&pfns[at]);
+		must(fd(), VFIO_MT_MOCK_TRANSLATE, &call, "TRANSLATE");
+	}
+	return pfns;
+}
+
+void Mock::set_brake(const void *vaddr, std::size_t size, unsigned when) const
+{
+	vfio_mt_mock_brake brake = {};
+
+	brake.first = reinterpret_cast<std::uintptr_t>(vaddr);
+	brake.last = brake.first + size - 1;
+	brake.when = when;
+	must(fd(), VFIO_MT_MOCK_SET_BRAKE, &brake, "SET_BRAKE");
+}
+
+unsigned Mock::brake_state() const
+{
+	return static_cast<unsigned>(::ioctl(fd(), VFIO_MT_MOCK_BRAKE_STATE));
+}
+
+bool Mock::release_brake() const
+{
+	return !::ioctl(fd(), VFIO_MT_MOCK_RELEASE_BRAKE);
+}
+
+Result Mock::unpoison(std::uint64_t pfn) const
+{
+	return Result::of(::ioctl(fd(), VFIO_MT_MOCK_UNPOISON, pfn));
 }
 
 Result Mock::coherent(const Group &group) const

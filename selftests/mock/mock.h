@@ -4,9 +4,10 @@
  *
  * Purpose: declare struct mock_dev and the entry points of each file.
  * Layers: mock_main.c (control node, table of devices, module) uses
- *	mock_vfio.c (VFIO devices), mock_iommu.c (IOMMU driver) and mock_mem.c
- *	(special memory).  mock_vfio.c and mock_iommu.c use mock_domain.c (IOMMU
- *	domains, which are the mock hardware), and that uses mock_inject.c.
+ *	mock_vfio.c (VFIO devices), mock_iommu.c (IOMMU driver), mock_mem.c
+ *	(special memory) and mock_brake.c (stops in the middle of pinning).
+ *	mock_vfio.c and mock_iommu.c use mock_domain.c (IOMMU domains, which are
+ *	the mock hardware), and that uses mock_inject.c.
  * Locking: mock_dev.lock protects the configuration and is innermost; nothing
  *	is called under it.  The order of all locks of this module is
  *	mock_vdev.unmap_sem, mock_domain.c's attach_sem, then the leaf locks
@@ -93,6 +94,17 @@ int mock_mem_mmap(struct file *file, struct vm_area_struct *vma);
 void mock_mem_zap(struct file *file, const struct vfio_mt_mock_zap *zap);
 void mock_mem_reset(void);
 void mock_mem_page_state(struct vfio_mt_mock_page *state);
+void mock_mem_pfn_state(struct vfio_mt_mock_page *state);
+int mock_mem_unpoison(unsigned long pfn);
+long mock_mem_pin_patched(unsigned long index, unsigned long nr,
+			  struct page **pages);
 struct page *mock_mem_page_at(unsigned long vaddr);
+
+/* mock_brake.c */
+int mock_brake_set(const struct vfio_mt_mock_brake *conf);
+int mock_brake_state(void);
+int mock_brake_release(void);
+void mock_brake_clear(void);
+void mock_brake_exit(void);
 
 #endif /* VFIO_MT_MOCK_INTERNAL_H */

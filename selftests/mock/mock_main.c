@@ -22,6 +22,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pci.h>
 #include <linux/platform_device.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -340,6 +341,7 @@ static long mock_ioctl_reset(void)
 	mock_inject_clear();
 	mock_domain_reset_stats();
 	mock_mem_reset();
+	mock_brake_clear();
 	return 0;
 }
 
@@ -351,6 +353,67 @@ static long mock_ioctl_page_state(void __user *arg)
 		return -EFAULT;
 	mock_mem_page_state(&state);
 	return copy_to_user(arg, &state, sizeof(state)) ? -EFAULT : 0;
+}
+
+static long mock_ioctl_pfn_state(void __user *arg)
+{
+	struct vfio_mt_mock_page state;
+
+	if (copy_from_user(&state, arg, sizeof(state)))
+		return -EFAULT;
+	mock_mem_pfn_state(&state);
+	return copy_to_user(arg, &state, sizeof(state)) ? -EFAULT : 0;
+}
+
+#define MOCK_TRANSLATE_PAGES	4096
+
+/* Ask the IOMMU of a PCI device: any IOMMU, not only the mock one. */
+static long mock_translate(struct device *dev,
+			   const struct vfio_mt_mock_translate *translate)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+	u64 __user *pfns = u64_to_user_ptr(translate->pfns);
+	unsigned int i;
+	u64 pfn;
+
+	if (!domain)
+		return -ENODEV;
+	for (i = 0; i < translate->count; i++) {
+		pfn = PHYS_PFN(iommu_iova_to_phys(domain, translate->iova +
+						  ((u64)i << PAGE_SHIFT)));
+		if (put_user(pfn, pfns + i))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+static long mock_ioctl_translate(void __user *arg)
+{
+	struct vfio_mt_mock_translate translate;
+	struct pci_dev *pdev;
+	long ret;
+
+	if (copy_from_user(&translate, arg, sizeof(translate)))
+		return -EFAULT;
+	if (translate.count > MOCK_TRANSLATE_PAGES)
+		return -EINVAL;
+	pdev = pci_get_domain_bus_and_slot(translate.device >> 16,
+					   translate.device >> 8 & 0xff,
+					   translate.device & 0xff);
+	if (!pdev)
+		return -ENODEV;
+	ret = mock_translate(&pdev->dev, &translate);
+	pci_dev_put(pdev);
+	return ret;
+}
+
+static long mock_ioctl_set_brake(void __user *arg)
+{
+	struct vfio_mt_mock_brake conf;
+
+	if (copy_from_user(&conf, arg, sizeof(conf)))
+		return -EFAULT;
+	return mock_brake_set(&conf);
 }
 
 static long mock_ioctl_coherent(int fd)
@@ -409,6 +472,18 @@ static long mock_ioctl(struct file *file, unsigned int cmd,
 		return mock_ioctl_coherent(argument);
 	case VFIO_MT_MOCK_ZAP:
 		return mock_ioctl_zap(file, arg);
+	case VFIO_MT_MOCK_PFN_STATE:
+		return mock_ioctl_pfn_state(arg);
+	case VFIO_MT_MOCK_TRANSLATE:
+		return mock_ioctl_translate(arg);
+	case VFIO_MT_MOCK_SET_BRAKE:
+		return mock_ioctl_set_brake(arg);
+	case VFIO_MT_MOCK_BRAKE_STATE:
+		return mock_brake_state();
+	case VFIO_MT_MOCK_UNPOISON:
+		return mock_mem_unpoison(argument);
+	case VFIO_MT_MOCK_RELEASE_BRAKE:
+		return mock_brake_release();
 	default:
 		return -ENOTTY;
 	}
@@ -513,6 +588,7 @@ static void __exit mock_exit(void)
 	platform_driver_unregister(&mock_vfio_driver);
 	mock_dev_destroy_all();
 	mock_iommu_unregister();
+	mock_brake_exit();
 	mock_mem_exit();
 }
 

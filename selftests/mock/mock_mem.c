@@ -5,11 +5,13 @@
  * Purpose: mmap() of the control node gives VM_PFNMAP memory like a device's
  *	BAR (mapped at once, or at a fault, and revocable), VM_PFNMAP memory
  *	that type1 must refuse, and ordinary pages of the kernel.
- *	mock_mem_page_state() tells tests how often a page is pinned.
+ *	mock_mem_page_state() and mock_mem_pfn_state() tell tests how often a
+ *	page is pinned.
  * Terms:
  *	bar	the pages that stand for a BAR.  They are RAM, but marked
  *		reserved, which is what makes type1 take them for MMIO
  *	ram	pages of the kernel that are not reserved
+ *	patched	small pages that lie as those of a huge one do
  * Context: everything here runs in process context and may sleep.
  * Locking: bar_disabled is a plain flag (READ_ONCE); the memory itself is
  *	allocated at load and freed at unload, when no mapping can be left
@@ -17,8 +19,12 @@
  */
 #include <linux/atomic.h>
 #include <linux/gfp.h>
+#include <linux/hugetlb.h>
 #include <linux/io.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/pfn_t.h>
+#include <linux/huge_mm.h>
 #include <linux/slab.h>
 
 #include "mock.h"
@@ -31,6 +37,9 @@
 static void *bar;
 static void *ram;
 static bool bar_disabled;
+static struct page *patched;
+
+#define PATCHED_PAGES	(VFIO_MT_MOCK_PATCHED_SIZE >> PAGE_SHIFT)
 
 /**
  * mock_mem_fault() - give one page of LAZY or UNRESERVED memory
@@ -57,6 +66,52 @@ static vm_fault_t mock_mem_fault(struct vm_fault *vmf)
 static const struct vm_operations_struct mock_mem_vm_ops = {
 	.fault = mock_mem_fault,
 };
+
+static vm_fault_t mock_mem_patched_fault(struct vm_fault *vmf)
+{
+	return vmf_insert_pfn_pmd_prot(vmf, page_to_pfn_t(patched),
+				       vmf->vma->vm_page_prot, true);
+}
+
+static const struct vm_operations_struct mock_mem_patched_vm_ops = {
+	.fault = mock_mem_patched_fault,
+};
+
+static int mock_mem_map_patched(struct vm_area_struct *vma)
+{
+	if (!patched)
+		return -ENOMEM;
+	if (!IS_ALIGNED(vma->vm_start, PMD_SIZE) ||
+	    vma_pages(vma) != PATCHED_PAGES || MEM_INDEX(vma->vm_pgoff))
+		return -EINVAL;
+	vma->vm_flags |= VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP;
+	vma->vm_ops = &mock_mem_patched_vm_ops;
+	return 0;
+}
+
+/**
+ * mock_mem_pin_patched() - what GUP would do with PATCHED memory
+ * @index: first page
+ * @nr: number of pages
+ * @pages: out: the pages, each pinned
+ *
+ * Return: @nr, or -EFAULT.
+ */
+long mock_mem_pin_patched(unsigned long index, unsigned long nr,
+			  struct page **pages)
+{
+	unsigned long i;
+
+	if (!patched || index >= PATCHED_PAGES || nr > PATCHED_PAGES - index)
+		return -EFAULT;
+	for (i = 0; i < nr; i++) {
+		pages[i] = patched + index + i;
+		page_ref_add(pages[i], GUP_PIN_COUNTING_BIAS);
+		mod_node_page_state(page_pgdat(pages[i]), NR_FOLL_PIN_ACQUIRED,
+				    1);
+	}
+	return nr;
+}
 
 static int mock_mem_insert_pages(struct vm_area_struct *vma,
 				 unsigned long index, unsigned long npages)
@@ -88,6 +143,8 @@ int mock_mem_mmap(struct file *file, struct vm_area_struct *vma)
 
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
+	if (MEM_KIND(vma->vm_pgoff) == VFIO_MT_MOCK_MEM_PATCHED)
+		return mock_mem_map_patched(vma);
 	if (index >= MEM_PAGES || npages > MEM_PAGES - index)
 		return -EINVAL;
 
@@ -145,31 +202,48 @@ struct page *mock_mem_page_at(unsigned long vaddr)
 	return page;
 }
 
-/**
- * mock_mem_page_state() - how often is a page pinned?
- * @state: in: vaddr; out: all the rest
- *
- * A pin of a small page counts as GUP_PIN_COUNTING_BIAS references; a large
- * folio counts pins apart from references, and a pin is a reference, too.
+/*
+ * How many references are due to page tables? Each entry holds one, whether it
+ * maps a page or the whole folio.
  */
-void mock_mem_page_state(struct vfio_mt_mock_page *state)
+static int folio_mappings(struct folio *folio)
 {
-	struct folio *folio;
-	struct page *page;
-	int refs;
+	int nr = folio_nr_pages(folio), whole, i, sum;
 
-	state->flags = 0;
-	state->order = 0;
-	state->pins = 0;
-	state->refs = 0;
-	state->pfn = 0;
+	if (!folio_test_large(folio))
+		return atomic_read(&folio->_mapcount) + 1;
+	whole = folio_entire_mapcount(folio);
+	if (PageHuge(&folio->page))
+		return whole;
+	for (sum = whole, i = 0; i < nr; i++)
+		sum += atomic_read(&folio_page(folio, i)->_mapcount) + 1;
+	/* What maps all of it counts in each page too, for files... */
+	if (!folio_test_anon(folio))
+		return sum - whole * nr;
+	/* ...and for anonymous memory if some map it as a whole, some in parts. */
+	return folio_test_double_map(folio) ? sum - nr : sum;
+}
 
-	page = mock_mem_page_at(state->vaddr);
-	if (!page)
-		return;
+/* How many references are due to the page cache? */
+static int folio_cached(struct folio *folio)
+{
+	if (folio_test_anon(folio) || folio_test_slab(folio) ||
+	    !READ_ONCE(folio->mapping))
+		return 0;
+	return PageHuge(&folio->page) ? 1 : folio_nr_pages(folio);
+}
 
-	folio = page_folio(page);
-	refs = folio_ref_count(folio) - 1;
+/*
+ * A pin of a small page counts as GUP_PIN_COUNTING_BIAS references; a large
+ * folio counts pins apart from references, and a pin is a reference, too. The
+ * caller has a reference to @page.
+ */
+static void mock_mem_fill_state(struct vfio_mt_mock_page *state,
+				struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	int refs = folio_ref_count(folio) - 1;
+
 	state->flags |= VFIO_MT_MOCK_PAGE_PRESENT;
 	state->pfn = page_to_pfn(page);
 	state->order = folio_order(folio);
@@ -181,13 +255,69 @@ void mock_mem_page_state(struct vfio_mt_mock_page *state)
 		state->pins = refs / GUP_PIN_COUNTING_BIAS;
 		state->refs = refs % GUP_PIN_COUNTING_BIAS;
 	}
+	state->unexplained = state->refs - folio_mappings(folio) -
+			     folio_cached(folio);
 	if (PageReserved(page))
 		state->flags |= VFIO_MT_MOCK_PAGE_RESERVED;
 	if (is_zero_pfn(page_to_pfn(page)))
 		state->flags |= VFIO_MT_MOCK_PAGE_ZERO;
 	if (PageAnon(page))
 		state->flags |= VFIO_MT_MOCK_PAGE_ANON;
+	if (PageHWPoison(page))
+		state->flags |= VFIO_MT_MOCK_PAGE_POISONED;
+	if (folio_cached(folio))
+		state->flags |= VFIO_MT_MOCK_PAGE_CACHE;
+}
+
+/**
+ * mock_mem_page_state() - how often is the page at an address pinned?
+ * @state: in: vaddr; out: all the rest
+ */
+void mock_mem_page_state(struct vfio_mt_mock_page *state)
+{
+	struct page *page = mock_mem_page_at(state->vaddr);
+
+	*state = (struct vfio_mt_mock_page){ .vaddr = state->vaddr };
+	if (!page)
+		return;
+	mock_mem_fill_state(state, page);
 	put_page(page);
+}
+
+/**
+ * mock_mem_pfn_state() - how often is a page pinned?
+ * @state: in: pfn; out: all the rest but vaddr
+ */
+void mock_mem_pfn_state(struct vfio_mt_mock_page *state)
+{
+	struct page *page = pfn_to_online_page(state->pfn);
+	struct folio *folio;
+
+	*state = (struct vfio_mt_mock_page){ .pfn = state->pfn };
+	if (!page)
+		return;
+	folio = page_folio(page);
+	if (!folio_try_get(folio))
+		return;
+	/* It may have been freed, or split, in the meantime. */
+	if (page_folio(page) == folio)
+		mock_mem_fill_state(state, page);
+	folio_put(folio);
+}
+
+/**
+ * mock_mem_unpoison() - make a page usable again that a test has poisoned
+ * @pfn: the page
+ *
+ * Return: 0 or the errno.
+ */
+int mock_mem_unpoison(unsigned long pfn)
+{
+#ifdef CONFIG_MEMORY_FAILURE
+	return unpoison_memory(pfn);
+#else
+	return -EOPNOTSUPP;
+#endif
 }
 
 static void mock_mem_reserve(void *mem, bool reserve)
@@ -220,6 +350,11 @@ int mock_mem_init(void)
 		return -ENOMEM;
 	}
 	mock_mem_reserve(bar, true);
+	/* Cases that need it say so if there is no such block any more. */
+	patched = alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN,
+			      get_order(VFIO_MT_MOCK_PATCHED_SIZE));
+	if (patched)
+		split_page(patched, get_order(VFIO_MT_MOCK_PATCHED_SIZE));
 	return 0;
 }
 
@@ -228,6 +363,10 @@ int mock_mem_init(void)
  */
 void mock_mem_exit(void)
 {
+	unsigned long i;
+
+	for (i = 0; patched && i < PATCHED_PAGES; i++)
+		__free_page(patched + i);
 	mock_mem_reserve(bar, false);
 	free_pages_exact(ram, VFIO_MT_MOCK_MEM_SIZE);
 	free_pages_exact(bar, VFIO_MT_MOCK_MEM_SIZE);

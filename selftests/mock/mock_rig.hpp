@@ -91,6 +91,16 @@ public:
 	void stop_failing(unsigned point) const;
 	vfio_mt_mock_stats stats() const;
 	vfio_mt_mock_page page_state(const void *vaddr) const;
+	vfio_mt_mock_page pfn_state(std::uint64_t pfn) const;
+	/* The pages that a PCI device gets to; 0 for none. */
+	std::vector<std::uint64_t> translate(
+		const std::string &bdf, std::uint64_t iova, std::size_t pages) const;
+	/* Stop the next thread that pins memory of this process that is here. */
+	void set_brake(const void *vaddr, std::size_t size, unsigned when) const;
+	unsigned brake_state() const;
+	/* False if nobody is stopped (any more). */
+	bool release_brake() const;
+	Result unpoison(std::uint64_t pfn) const;
 	/* vfio_file_enforced_coherent() */
 	Result coherent(const Group &group) const;
 	Memory memory(std::uint64_t kind, std::size_t size, int prot = PROT_READ | PROT_WRITE,

@@ -24,7 +24,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define VFIO_MT_MOCK_ABI	1
+#define VFIO_MT_MOCK_ABI	2
 #define VFIO_MT_MOCK_NODE	"/dev/vfio_mt_mock"
 #define VFIO_MT_MOCK_TYPE	0xE7
 
@@ -232,15 +232,22 @@ struct vfio_mt_mock_stats {
 #define VFIO_MT_MOCK_PAGE_RESERVED	(1U << 2)
 #define VFIO_MT_MOCK_PAGE_ZERO		(1U << 3)
 #define VFIO_MT_MOCK_PAGE_ANON		(1U << 4)
+#define VFIO_MT_MOCK_PAGE_CACHE		(1U << 5)	/* in the page cache */
+#define VFIO_MT_MOCK_PAGE_POISONED	(1U << 6)	/* or taken offline */
 
 /**
- * struct vfio_mt_mock_page - state of the page at an address of the caller
- * @vaddr: in: address; it is not faulted in
+ * struct vfio_mt_mock_page - state of a page
+ * @vaddr: PAGE_STATE: in: an address of the caller; it is not faulted in
  * @flags: out: VFIO_MT_MOCK_PAGE_*
  * @order: out: order of the folio that the page belongs to
  * @pins: out: pins (FOLL_PIN); of the whole folio when it is large
  * @refs: out: other references, of the whole folio when it is large
- * @pfn: out: page frame number
+ * @unexplained: out: how many of @refs are neither held by a page table nor by
+ *	the page cache: 0, but for a moment, for memory that nobody works on
+ * @pfn: page frame number; PAGE_STATE: out, PFN_STATE: in
+ *
+ * PFN_STATE finds a page that no process may have any more.  It is not
+ * VFIO_MT_MOCK_PAGE_PRESENT when it is free.
  */
 struct vfio_mt_mock_page {
 	__u64 vaddr;
@@ -248,7 +255,55 @@ struct vfio_mt_mock_page {
 	__u32 order;
 	__s64 pins;
 	__s64 refs;
+	__s64 unexplained;
 	__u64 pfn;
+};
+
+/**
+ * struct vfio_mt_mock_translate - where the IOMMU takes a device's accesses
+ * @device: the PCI device: domain << 16 | bus << 8 | devfn
+ * @count: pages to look up, at most 4096
+ * @iova: the first of them
+ * @pfns: address of an array of @count __u64: page frame numbers, 0 for what
+ *	is not mapped
+ */
+struct vfio_mt_mock_translate {
+	__u32 device;
+	__u32 count;
+	__u64 iova;
+	__u64 pfns;
+};
+
+#define VFIO_MT_MOCK_BRAKE_BEFORE	1
+#define VFIO_MT_MOCK_BRAKE_AFTER	2
+/*
+ * Stop nobody, but pin PATCHED memory page by page in place of GUP, as often as
+ * somebody comes.
+ */
+#define VFIO_MT_MOCK_BRAKE_PATCHED	3
+
+/* States of the brake, in this order. */
+#define VFIO_MT_MOCK_BRAKE_OFF		0
+#define VFIO_MT_MOCK_BRAKE_SET		1	/* nobody has come yet */
+#define VFIO_MT_MOCK_BRAKE_HOLDS	2	/* a thread is stopped */
+#define VFIO_MT_MOCK_BRAKE_RELEASED	3	/* it may go on */
+#define VFIO_MT_MOCK_BRAKE_WORN_OUT	4	/* it went on after 30 seconds */
+
+/**
+ * struct vfio_mt_mock_brake - stop a thread that pins memory of the caller
+ * @first: the first thread that pins memory that touches @first .. @last
+ * @last: see @first
+ * @when: VFIO_MT_MOCK_BRAKE_BEFORE or _AFTER it has pinned this memory; or
+ *	VFIO_MT_MOCK_BRAKE_PATCHED
+ * @pad: zero
+ *
+ * It stops once, without the mmap lock.  There is one brake, until RESET.
+ */
+struct vfio_mt_mock_brake {
+	__u64 first;
+	__u64 last;
+	__u32 when;
+	__u32 pad;
 };
 
 /*
@@ -266,6 +321,13 @@ struct vfio_mt_mock_page {
 #define VFIO_MT_MOCK_MEM_UNRESERVED	(2ULL << 28)
 /* The same memory as ordinary pages (vm_insert_page()), which GUP can pin. */
 #define VFIO_MT_MOCK_MEM_PAGES		(3ULL << 28)
+/*
+ * VFIO_MT_MOCK_PATCHED_SIZE bytes, to be mapped at a multiple of that and as a
+ * whole: small pages, but one entry of the page table maps them all.  No memory of
+ * this kernel is like that, and its GUP could not pin it: see BRAKE_PATCHED.
+ */
+#define VFIO_MT_MOCK_MEM_PATCHED	(4ULL << 28)
+#define VFIO_MT_MOCK_PATCHED_SIZE	(2ULL << 20)
 
 /**
  * struct vfio_mt_mock_zap - take LAZY memory away from all processes
@@ -305,6 +367,17 @@ struct vfio_mt_mock_zap {
 #define VFIO_MT_MOCK_COHERENT		_IO(VFIO_MT_MOCK_TYPE, 10)
 #define VFIO_MT_MOCK_ZAP \
 	_IOW(VFIO_MT_MOCK_TYPE, 11, struct vfio_mt_mock_zap)
+#define VFIO_MT_MOCK_PFN_STATE \
+	_IOWR(VFIO_MT_MOCK_TYPE, 12, struct vfio_mt_mock_page)
+#define VFIO_MT_MOCK_TRANSLATE \
+	_IOW(VFIO_MT_MOCK_TYPE, 13, struct vfio_mt_mock_translate)
+#define VFIO_MT_MOCK_SET_BRAKE \
+	_IOW(VFIO_MT_MOCK_TYPE, 14, struct vfio_mt_mock_brake)
+/* Result: VFIO_MT_MOCK_BRAKE_*. */
+#define VFIO_MT_MOCK_BRAKE_STATE	_IO(VFIO_MT_MOCK_TYPE, 15)
+#define VFIO_MT_MOCK_RELEASE_BRAKE	_IO(VFIO_MT_MOCK_TYPE, 16)
+/* Argument: the pfn of a page that madvise(MADV_HWPOISON) has taken away. */
+#define VFIO_MT_MOCK_UNPOISON		_IO(VFIO_MT_MOCK_TYPE, 17)
 
 /*
  * ------------------- all devices: the kernel side of VFIO -------------------
