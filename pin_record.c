@@ -414,12 +414,17 @@ void pin_record_clear(struct pin_record *rec, unsigned long va,
 void pin_record_forget(struct pin_record *rec, unsigned long va,
 		       unsigned long end)
 {
-	unsigned long span = record_span(rec, va + PIN_SPAN_SIZE - 1);
-	unsigned long behind = record_span(rec, end);
+	unsigned long first = record_span(rec, va + PIN_SPAN_SIZE - 1);
+	unsigned long behind = record_span(rec, end), span;
+	void *entry;
 
-	for (; span < behind; span++)
-		if (record_get(rec, span) == PIN_LEAF_PTE)
-			record_free_entry(xa_erase(&rec->frags, span));
+	if (first >= behind)
+		return;
+	/* Huge leaves have no entry: only what there is costs anything. */
+	xa_for_each_range(&rec->frags, span, entry, first, behind - 1) {
+		xa_erase(&rec->frags, span);
+		record_free_entry(entry);
+	}
 }
 
 /**
@@ -509,8 +514,9 @@ static void cursor_lookup(struct pin_cursor *cur, unsigned long end,
 			(end - cur->va) >> PAGE_SHIFT);
 }
 
-static void cursor_pages(struct pin_cursor *cur, unsigned long span,
-			 struct pin_run *run)
+/* Out of line, so that a huge leaf does not pay for the registers it needs. */
+static noinline void cursor_pages(struct pin_cursor *cur, unsigned long span,
+				  struct pin_run *run)
 {
 	unsigned long start = cur->va & PIN_SPAN_MASK;
 	unsigned long left = start + PIN_SPAN_SIZE - cur->va;

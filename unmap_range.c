@@ -142,22 +142,22 @@ static void unmap_batch_grow(struct unmap_batch *batch)
 	batch->room = UNMAP_EXTENTS;
 }
 
-/* Append a piece; false if the batch is full. */
-static bool unmap_batch_add(struct unmap_batch *batch, unsigned long va,
-			    const struct pin_run *run)
+/* Does a piece continue the batch's last extent? */
+static bool unmap_batch_continues(const struct unmap_batch *batch,
+				  const struct pin_run *run)
 {
-	struct pin_extent *ext = batch->ext + batch->nr;
+	const struct pin_extent *ext = batch->ext + batch->nr;
 
-	if (batch->nr && ext[-1].pfn + ext[-1].nr == run->pfn) {
-		ext[-1].nr += run->nr;
+	return batch->nr && ext[-1].pfn + ext[-1].nr == run->pfn;
+}
+
+/* Is there room for another extent, or can it be made? */
+static bool unmap_batch_has_room(struct unmap_batch *batch)
+{
+	if (likely(batch->nr < batch->room))
 		return true;
-	}
-	if (batch->nr == batch->room)
-		unmap_batch_grow(batch);
-	if (batch->nr == batch->room)
-		return false;
-	batch->ext[batch->nr++] = (struct pin_extent){ va, run->pfn, run->nr };
-	return true;
+	unmap_batch_grow(batch);
+	return batch->nr < batch->room;
 }
 
 /*
@@ -283,6 +283,7 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	unsigned int pieces = 0;
 	struct pin_cursor cur;
 	struct pin_run run;
+	bool joined;
 
 	batch.nr = 0;
 	batch.room = ARRAY_SIZE(batch.small);
@@ -291,11 +292,17 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	pin_cursor_init(&cur, range->record, va, end, unmap_pfn,
 			(void *)range);
 	while (pin_cursor_next(&cur, &run)) {
+		joined = unmap_batch_continues(&batch, &run);
 		if (unmap_batch_is_long(range, &batch, va) ||
-		    !unmap_batch_add(&batch, va, &run)) {
+		    (!joined && !unmap_batch_has_room(&batch))) {
 			unmap_batch_flush(range, &batch, va, unpin);
-			unmap_batch_add(&batch, va, &run);
+			joined = false;
 		}
+		if (joined)
+			batch.ext[batch.nr - 1].nr += run.nr;
+		else
+			batch.ext[batch.nr++] =
+				(struct pin_extent){ va, run.pfn, run.nr };
 		va = cur.va;
 		if (!(++pieces % UNMAP_RESCHED))
 			cond_resched();
