@@ -12,14 +12,16 @@
 #include "environment.hpp"
 #include "outcome.hpp"
 #include "proc.hpp"
+#include "rig.hpp"
 
 #include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <iomanip>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 #include <unistd.h>
@@ -29,41 +31,12 @@ namespace selftest
 
 using Clock = std::chrono::steady_clock;
 
-/* At 4 GiB: aligned to every page size, and above the MSI window. */
-static constexpr std::uint64_t bench_iova = 4 * gib;
-
 /* Left for everything else when memory is tight. */
 static constexpr std::size_t reserve = 64 * mib;
 
 static double since(Clock::time_point begin)
 {
 	return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-static std::runtime_error refused(const std::string &what, const Result &result)
-{
-	return std::runtime_error(what + ": " + errno_name(result.err));
-}
-
-/* A container with the first device's group. */
-struct BenchRig {
-	Container container;
-	Group group;
-};
-
-static BenchRig open_rig()
-{
-	BenchRig rig{.container = Container::open(), .group = Group::open(env().devices[0].group)};
-	Result result = rig.group.set_container(rig.container);
-
-	if (!result.ok())
-		throw refused("VFIO_GROUP_SET_CONTAINER", result);
-	result = rig.container.set_iommu(VFIO_TYPE1v2_IOMMU);
-	if (!result.ok())
-		throw refused("VFIO_SET_IOMMU (is a backend loaded?)", result);
-	if (const auto why = backend_mismatch(rig.container.backend(), env().wanted))
-		throw std::runtime_error(*why);
-	return rig;
 }
 
 /* The part [at, at + size) of thread i of n; cuts are at multiples of unit. */
@@ -125,9 +98,23 @@ static double timed(const BenchOptions &options, std::size_t size, std::size_t u
 	return seconds;
 }
 
-/* Why this cannot be run here. */
-static std::optional<std::string> obstacle(Backing backing, std::size_t size)
+/*
+ * Memory in the kernel's own use, without page tables, the IOMMU's included: neither
+ * kind comes from here.
+ */
+static std::int64_t kernel_memory()
 {
+	/* Each CPU has a part of the counters, until it is told to add it. */
+	write_file("/proc/sys/vm/stat_refresh", "1\n");
+	return (meminfo("Slab") + meminfo("VmallocUsed")) * static_cast<std::int64_t>(kib);
+}
+
+/* Why this cannot be run here. */
+static std::optional<std::string> obstacle(
+	const BenchOptions &options, Backing backing, std::size_t size)
+{
+	if (options.alias)
+		return alias_lacking(*options.alias, backing, size);
 	if (const auto why = lacking(backing, size))
 		return why;
 	if (size % page)
@@ -151,24 +138,29 @@ static BenchSample measure(const BenchOptions &options, Backing backing, bool po
 		.map_seconds = 0,
 		.unmap_seconds = 0,
 		.huge = -1};
-	const Memory memory = allocate(backing, size, options.file_dir);
+	const Memory memory = options.alias ? allocate_aliased(*options.alias, backing, size)
+					    : allocate(backing, size, options.file_dir);
 
-	if (populated)
+	if (populated && options.alias)
+		populate_aliased(backing, memory);
+	else if (populated)
 		populate(memory);
 
-	const BenchRig rig = open_rig();
+	const BenchRig rig = BenchRig::open();
 	const std::size_t unit = std::max(page_size(backing), page);
+	const std::int64_t before = kernel_memory();
 
 	sample.driver = rig.container.backend().driver;
 	sample.map_seconds = timed(options, size, unit, [&](std::size_t at, std::size_t bytes) {
-		return rig.container.map(bench_iova + at, memory.at(at), bytes);
+		return rig.container.map(first_iova + at, memory.at(at), bytes);
 	});
+	sample.kernel_bytes = kernel_memory() - before;
 	/* Whether it was huge is known when all of it is there. */
 	if (backing == Backing::thp)
 		sample.huge = static_cast<double>(anon_huge_bytes(memory.data(), size)) /
 			      static_cast<double>(size);
 	sample.unmap_seconds = timed(options, size, unit, [&](std::size_t at, std::size_t bytes) {
-		Result result = rig.container.unmap(bench_iova + at, bytes);
+		Result result = rig.container.unmap(first_iova + at, bytes);
 
 		if (result.ok() && result.value != static_cast<long>(bytes))
 			result.err = ENODATA;
@@ -204,19 +196,6 @@ private:
 	bool shown_;
 };
 
-static void switch_backend(const BenchOptions &options, const std::string &driver)
-{
-	std::string command = options.switch_command;
-	const std::string placeholder = "{driver}";
-
-	for (std::size_t at; (at = command.find(placeholder)) != std::string::npos;)
-		command.replace(at, placeholder.size(), driver);
-	std::fflush(nullptr);
-	if (std::system(command.c_str()))
-		throw std::runtime_error("\"" + command + "\" failed");
-	env().wanted = driver;
-}
-
 class Bench
 {
 public:
@@ -242,7 +221,7 @@ public:
 		for (unsigned rep = 1; rep <= options_.reps; rep++) {
 			for (const auto &driver : drivers) {
 				if (!driver.empty())
-					switch_backend(options_, driver);
+					switch_backend(options_.switch_command, driver);
 				run_once(rep, progress);
 			}
 			/* A B, B A, A B…: what drifts hits both alike. */
@@ -270,7 +249,7 @@ private:
 					BenchConfig config{name(backing),
 						populated ? "populated" : "cold", size};
 
-					if (const auto why = obstacle(backing, size)) {
+					if (const auto why = obstacle(options_, backing, size)) {
 						report_.not_run.push_back({config, *why});
 						continue;
 					}
@@ -295,15 +274,10 @@ private:
 		}
 	}
 
-	void print_sample(const BenchSample &sample, const std::string &label) const
+	void print_sample(const BenchSample &sample, const std::string &label)
 	{
 		if (options_.count) {
-			const auto pages = static_cast<double>(sample.config.size / page);
-
-			std::printf("%s %s: %.3f ns map, %.3f ns unmap for each 4 KiB\n",
-				sample.driver.c_str(), label.c_str(),
-				sample.map_seconds * 1e9 / pages,
-				sample.unmap_seconds * 1e9 / pages);
+			count_text_ += count_line(sample, label);
 		} else if (options_.format == "table" && !options_.quiet) {
 			const std::string prefix = "[" + sample.driver + ", " + label + ", " +
 						   std::to_string(sample.rep) + "/" +
@@ -318,6 +292,32 @@ private:
 		std::fflush(stdout);
 	}
 
+	/*
+	 * What is printed makes the emulated console interrupt the guest a moment later, in
+	 * the middle of the next measurement. So this waits until all is done.
+	 */
+	std::string count_line(const BenchSample &sample, const std::string &label) const
+	{
+		const auto pages = static_cast<double>(sample.config.size / page);
+		const double map = sample.map_seconds * 1e9, unmap = sample.unmap_seconds * 1e9;
+		std::ostringstream text;
+
+		text << std::fixed << std::setprecision(3) << sample.driver << " " << label << ": "
+		     << map / pages << " ns map, " << unmap / pages << " ns unmap for each 4 KiB\n";
+		if (!options_.alias)
+			return text.str();
+
+		/* Linear or not, and what it takes to remember what is pinned. */
+		const std::size_t unit = page_size(*backing_from(sample.config.backing));
+		const auto leaves = static_cast<double>(sample.config.size / unit);
+
+		text << std::setprecision(1) << "\t" << sample.config.size / unit << " leaves: "
+		     << map / leaves << " ns map, " << unmap / leaves << " ns unmap each; "
+		     << static_cast<double>(sample.kernel_bytes) / kib
+		     << " KiB of the kernel's memory while mapped\n";
+		return text.str();
+	}
+
 	static void write(const std::string &path, const std::string &text)
 	{
 		if (!path.empty() && !write_file(path, text))
@@ -328,6 +328,7 @@ private:
 	{
 		write(options_.json_file, report_.json());
 		write(options_.csv_file, report_.csv());
+		std::fputs(count_text_.c_str(), stdout);
 		std::string text = report_.table();
 
 		if (options_.format == "json")
@@ -344,14 +345,15 @@ private:
 	const BenchOptions &options_;
 	BenchReport report_;
 	std::vector<Config> configs_;
+	std::string count_text_;
 };
 
 int bench(const BenchOptions &options)
 {
 	BenchOptions adjusted = options;
 
-	if (options.count)
-		adjusted.reps = 1;
+	if (!options.reps)
+		adjusted.reps = options.count ? 1 : 3;
 	if (options.chunk % page)
 		throw std::runtime_error("--chunk is not a multiple of 4096");
 	return Bench(adjusted).run();

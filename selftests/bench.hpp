@@ -4,7 +4,9 @@
  */
 #pragma once
 
+#include "alias.hpp"
 #include "memory.hpp"
+#include "rig.hpp"
 
 #include <string>
 #include <vector>
@@ -17,15 +19,17 @@ struct BenchOptions {
 	std::vector<Backing> backings;
 	std::vector<bool> populated; /* one run for each: cold (false), populated (true) */
 	unsigned threads = 1;	     /* of this program, mapping disjoint parts at once */
-	unsigned reps = 3;
+	unsigned reps = 0; /* 0: 3, or 1 with count */
 	std::size_t chunk = 0;		  /* bytes for each MAP_DMA call; 0: all in one */
 	std::string format = "table";	  /* of standard output: table, json, csv */
 	std::string json_file, csv_file;  /* the data, too, in files */
 	std::string file_dir = "/tmp";	  /* for the backing "file" */
 	std::vector<std::string> compare; /* drivers to alternate between */
-	std::string switch_command = "backend {driver}";
-	bool count = false; /* under -icount: first repetition, ns for each 4 KiB */
+	std::string switch_command = default_switch_command;
+	bool count = false; /* under -icount: ns for each 4 KiB */
 	bool quiet = false; /* no line for each repetition */
+	/* Ranges that map little memory again and again (alias.hpp). */
+	std::optional<AliasOptions> alias;
 };
 
 /* Exit status. */

@@ -254,6 +254,7 @@ std::string BenchReport::json() const
 		j["rep"] = sample.rep;
 		j["map_s"] = sample.map_seconds;
 		j["unmap_s"] = sample.unmap_seconds;
+		j["kernel_bytes"] = sample.kernel_bytes;
 		if (sample.huge >= 0)
 			j["huge"] = sample.huge;
 		root["samples"].push_back(std::move(j));

@@ -29,6 +29,7 @@ struct BenchSample {
 	double map_seconds;
 	double unmap_seconds;
 	double huge; /* part that is really THP; below 0: not a THP backing */
+	std::int64_t kernel_bytes = 0; /* what the kernel needed more, while mapped */
 };
 
 struct BenchNotRun {

@@ -125,7 +125,9 @@ std::size_t parse_size(const std::string &text)
 		return number * mib;
 	if (unit == "G" || unit == "g")
 		return number * gib;
-	throw CLI::ValidationError(text, "is not a size: 4096, 512M, 1G");
+	if (unit == "T" || unit == "t")
+		return number * 1024 * gib;
+	throw CLI::ValidationError(text, "is not a size: 4096, 512M, 1G, 1T");
 }
 
 struct BenchTexts {
@@ -133,6 +135,9 @@ struct BenchTexts {
 	std::vector<std::string> backings{"4k", "thp", "2m", "1g"};
 	std::vector<std::string> states{"cold", "populated"};
 	std::string chunk = "0";
+	bool alias = false;
+	std::string alias_memory = "256M";
+	std::size_t alias_run = 0;
 };
 
 BenchOptions bench_options(BenchOptions options, const BenchTexts &texts)
@@ -150,6 +155,8 @@ BenchOptions bench_options(BenchOptions options, const BenchTexts &texts)
 	for (const auto &state : texts.states)
 		options.populated.push_back(state == "populated");
 	options.chunk = parse_size(texts.chunk);
+	if (texts.alias)
+		options.alias = AliasOptions{parse_size(texts.alias_memory), texts.alias_run};
 	return options;
 }
 
@@ -181,9 +188,8 @@ void add_bench_options(CLI::App *command, BenchOptions &options, BenchTexts &tex
 		       "threads of this program that map disjoint parts at the same time")
 		->check(CLI::Range(1, 256))
 		->capture_default_str();
-	command->add_option("--reps", options.reps, "repetitions; the table shows medians")
-		->check(CLI::Range(1, 100000))
-		->capture_default_str();
+	command->add_option("--reps", options.reps, "repetitions; the table shows medians (default: 3)")
+		->check(CLI::Range(1, 100000));
 	command->add_option(
 		       "--chunk", texts.chunk, "bytes for each MAP_DMA call (0: the whole in one)")
 		->capture_default_str();
@@ -202,9 +208,18 @@ void add_bench_options(CLI::App *command, BenchOptions &options, BenchTexts &tex
 		       "command that loads a backend, for --compare")
 		->capture_default_str();
 	command->add_flag("--count", options.count,
-		"for a guest under -icount, whose clock counts instructions: ns for each 4 KiB "
-		"of the first repetition");
+		"for a guest under -icount, whose clock counts instructions: ns for each 4 KiB; a "
+		"single repetition unless --reps says otherwise");
 	command->add_flag("--quiet", options.quiet, "no line for each repetition");
+	auto *alias = command->add_flag("--alias", texts.alias,
+		"build the range out of little memory, mapped again and again: a very large guest "
+		"on a small machine. For memfd, memfd2m, 2m and 1g");
+	command->add_option("--alias-memory", texts.alias_memory, "so much memory")
+		->needs(alias)
+		->capture_default_str();
+	command->add_option("--alias-run", texts.alias_run,
+		       "memfd: physically contiguous in runs of so many pages only (0: as it comes)")
+		->needs(alias);
 }
 
 int run(int argc, char **argv)
