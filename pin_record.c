@@ -35,6 +35,7 @@
 #include <linux/bitmap.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "include/compat.h"
 #include "include/pin_record.h"
@@ -130,6 +131,20 @@ void pin_record_module_exit(void)
 	kmem_cache_destroy(frag_cache);
 }
 
+/*
+ * kvcalloc() would round large ones up to a power of two: up to twice the size. With
+ * 5-level page tables, users can ask for more than 2 GiB.
+ */
+static atomic_long_t *record_alloc_states(unsigned long nr_words)
+{
+	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+	atomic_long_t *states;
+
+	if (nr_words * sizeof(*states) > PAGE_SIZE)
+		return __vcalloc(nr_words, sizeof(*states), gfp);
+	return kcalloc(nr_words, sizeof(*states), gfp);
+}
+
 /**
  * pin_record_init - make an empty record
  * @rec: the record; zeroed or destroyed before
@@ -160,9 +175,7 @@ int pin_record_init(struct pin_record *rec, unsigned long vaddr, size_t size)
 	/* Whole words for whole PUDs: see record_set_pud(). */
 	rec->first = round_down(rec->first, STATES_PER_WORD);
 	rec->nr_words = (last - rec->first) / STATES_PER_WORD + 1;
-	/* With 5-level page tables, users can ask for more than 2 GiB here. */
-	rec->states = kvcalloc(rec->nr_words, sizeof(*rec->states),
-			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	rec->states = record_alloc_states(rec->nr_words);
 	return rec->states ? 0 : -ENOMEM;
 }
 
