@@ -10,6 +10,7 @@
 #include "diff.hpp"
 #include "environment.hpp"
 #include "exec_helper.hpp"
+#include "pagesizes.hpp"
 #include "proc.hpp"
 #include "soak.hpp"
 
@@ -222,6 +223,24 @@ void add_bench_options(CLI::App *command, BenchOptions &options, BenchTexts &tex
 		->needs(alias);
 }
 
+void add_page_sizes_options(
+	CLI::App *command, PageSizesOptions &options, std::vector<std::string> &bdfs)
+{
+	command->add_option("--device", bdfs, "PCI device on vfio-pci")->capture_default_str();
+	command->add_option("--reference", options.reference, "backend to compare with")
+		->check(CLI::IsMember({"stock", "mt"}))
+		->capture_default_str();
+	command->add_option("--driver", options.driver, "backend that must not do worse")
+		->check(CLI::IsMember({"stock", "mt"}))
+		->capture_default_str();
+	command->add_option("--threads", options.threads, "most threads of ours for each map")
+		->delimiter(',')
+		->capture_default_str();
+	command->add_option("--switch", options.switch_command, "command that loads a backend")
+		->capture_default_str();
+	command->add_flag("--verbose", options.verbose, "the pages of each size, too");
+}
+
 int run(int argc, char **argv)
 {
 	CLI::App app("Functional cases and timings for VFIO's type1 IOMMU backends");
@@ -229,6 +248,7 @@ int run(int argc, char **argv)
 	BenchOptions bench_opts;
 	BenchTexts bench_texts;
 	SoakOptions soak_opts;
+	PageSizesOptions sizes_opts;
 	std::vector<std::string> bdfs;
 	std::string path_a, path_b, allow_file, soak_size = "0", soak_tolerance = "0";
 
@@ -262,6 +282,10 @@ int run(int argc, char **argv)
 		"--tolerance", soak_tolerance, "bytes MemFree may be lower (0: chosen)");
 	soak_cmd->add_option("--json", soak_opts.json_file, "write the measurements to this file");
 
+	auto *sizes_cmd = app.add_subcommand(
+		"pagesizes", "compare the IOMMU pages that two backends make for the same memory");
+	add_page_sizes_options(sizes_cmd, sizes_opts, bdfs);
+
 	try {
 		app.parse(argc, argv);
 		if (*bench_cmd)
@@ -280,6 +304,8 @@ int run(int argc, char **argv)
 	find_devices(bdfs);
 	if (*bench_cmd)
 		return bench(bench_opts);
+	if (*sizes_cmd)
+		return page_sizes(sizes_opts);
 	probe_backend();
 	print_environment();
 	return soak(soak_opts);
