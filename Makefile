@@ -3,6 +3,7 @@
 # make          build the module for the newest installed kernel headers
 # make KDIR=…   build it for others
 # make demo     measure it against the stock driver, in a test guest
+# make bench    measure everything, and draw it: doc/bench
 # make check    run all tests
 # make help     the rest
 
@@ -16,7 +17,7 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
-.PHONY: all module selftests mock demo check soak lint load unload clean setup \
+.PHONY: all module selftests mock demo bench check soak lint load unload clean setup \
 	help
 
 all: module
@@ -45,6 +46,9 @@ selftests:
 # These set up whatever is missing, so that they work on a fresh machine.
 demo:
 	@scripts/demo
+
+bench:
+	@scripts/bench
 
 check:
 	@scripts/check
