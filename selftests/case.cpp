@@ -200,18 +200,10 @@ bool VfioCase::has_devices(std::size_t n)
 	return false;
 }
 
-static bool is_edu(const DeviceName &device)
-{
-	const auto vendor = read_file("/sys/bus/pci/devices/" + device.bdf + "/vendor");
-	const auto id = read_file("/sys/bus/pci/devices/" + device.bdf + "/device");
-
-	return vendor == "0x1234\n" && id == "0x11e8\n";
-}
-
 bool VfioCase::has_edu()
 {
 	current().needs.push_back("edu");
-	if (!env().devices.empty() && std::ranges::all_of(env().devices, is_edu))
+	if (all_edu())
 		return true;
 	lack_ = "needs devices that are all QEMU's edu (1234:11e8), for its DMA engine";
 	return false;

@@ -23,6 +23,9 @@ struct Environment {
 
 Environment &env();
 
+/* Are the devices all QEMU's edu, which can do DMA when told? */
+bool all_edu();
+
 /* A group of the test module vfio_mt_mock.ko, -1 when it is not loaded. */
 int mock_group();
 

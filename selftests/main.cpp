@@ -10,6 +10,7 @@
 #include "diff.hpp"
 #include "environment.hpp"
 #include "exec_helper.hpp"
+#include "fuzz.hpp"
 #include "pagesizes.hpp"
 #include "proc.hpp"
 #include "soak.hpp"
@@ -241,6 +242,26 @@ void add_page_sizes_options(
 	command->add_flag("--verbose", options.verbose, "the pages of each size, too");
 }
 
+void add_fuzz_options(CLI::App *command, FuzzOptions &options)
+{
+	command->add_option("--seed", options.seeds, "what to run; several, for one after another")
+		->delimiter(',');
+	command->add_option("--steps", options.steps, "of each thread")->capture_default_str();
+	command->add_option("--threads", options.threads, "of each process, in one container")
+		->check(CLI::Range(1, 64))
+		->capture_default_str();
+	command->add_option("--processes", options.processes, "in the same container")
+		->check(CLI::Range(1, 16))
+		->capture_default_str();
+	command->add_option("--minutes", options.minutes, "go on with fresh seeds for so long");
+	command->add_option("--skip", options.skip, "steps to leave out, as 3-17,40");
+	command->add_option(
+		"--outcome", options.outcome_file, "write what each step saw to this file");
+	command->add_option("--replay", options.replay,
+		"what comes before this program's name in the line that replays a failure");
+	command->add_flag("--verbose", options.verbose, "print each step");
+}
+
 int run(int argc, char **argv)
 {
 	CLI::App app("Functional cases and timings for VFIO's type1 IOMMU backends");
@@ -249,6 +270,7 @@ int run(int argc, char **argv)
 	BenchTexts bench_texts;
 	SoakOptions soak_opts;
 	PageSizesOptions sizes_opts;
+	FuzzOptions fuzz_opts;
 	std::vector<std::string> bdfs;
 	std::string path_a, path_b, allow_file, soak_size = "0", soak_tolerance = "0";
 
@@ -285,6 +307,9 @@ int run(int argc, char **argv)
 	auto *sizes_cmd = app.add_subcommand(
 		"pagesizes", "compare the IOMMU pages that two backends make for the same memory");
 	add_page_sizes_options(sizes_cmd, sizes_opts, bdfs);
+	auto *fuzz_cmd = app.add_subcommand("fuzz", "random sequences, checked against a model");
+	add_device_options(fuzz_cmd, bdfs);
+	add_fuzz_options(fuzz_cmd, fuzz_opts);
 
 	try {
 		app.parse(argc, argv);
@@ -308,6 +333,8 @@ int run(int argc, char **argv)
 		return page_sizes(sizes_opts);
 	probe_backend();
 	print_environment();
+	if (*fuzz_cmd)
+		return fuzz(fuzz_opts);
 	return soak(soak_opts);
 }
 

@@ -73,6 +73,17 @@ Container Container::open()
 	return container;
 }
 
+Container Container::duplicate() const
+{
+	Container container;
+
+	container.fd_ = Fd(::fcntl(fd(), F_DUPFD_CLOEXEC, 0));
+	if (!container.fd_.valid())
+		fail("another descriptor of a container");
+	container.backend_ = backend_;
+	return container;
+}
+
 Result Container::ioctl(unsigned long request, unsigned long argument) const
 {
 	return Result::of(::ioctl(fd_.get(), request, argument));
@@ -301,6 +312,14 @@ Device Device::open(const Group &group, const std::string &bdf)
 	if (!result.ok())
 		fail("VFIO_GROUP_GET_DEVICE_FD " + bdf);
 	device.fd_ = Fd(static_cast<int>(result.value));
+	return device;
+}
+
+Device Device::adopt(int fd)
+{
+	Device device;
+
+	device.fd_ = Fd(fd);
 	return device;
 }
 

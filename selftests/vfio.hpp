@@ -105,6 +105,8 @@ class Container
 public:
 	Container() = default;
 	static Container open(); /* throws when /dev/vfio/vfio does not open */
+	/* Another descriptor of the same container. */
+	Container duplicate() const;
 
 	int fd() const { return fd_.get(); }
 	void close() { fd_.reset(); }
@@ -183,6 +185,8 @@ class Device
 {
 public:
 	static Device open(const Group &group, const std::string &bdf);
+	/* Takes over what device_fd() answered. */
+	static Device adopt(int fd);
 
 	int fd() const { return fd_.get(); }
 	void close() { fd_.reset(); }
