@@ -17,14 +17,14 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
-.PHONY: all module selftests mock demo bench check soak lint load unload clean setup \
-	help
+.PHONY: all module selftests mock demo bench check soak fuzz lint load unload clean \
+	setup help
 
 all: module
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@echo 'make selftests mock soak lint load unload clean setup'
+	@echo 'make selftests mock soak fuzz lint load unload clean setup'
 
 setup:
 	@scripts/setup all
@@ -55,6 +55,10 @@ check:
 
 soak:
 	@scripts/check soak
+
+# Fresh seeds for MINUTES, on KERNEL (debian-6.1, debug, kcsan).
+fuzz: module selftests
+	@scripts/fuzz $(or $(MINUTES),10) $(or $(KERNEL),debian-6.1)
 
 lint:
 	@scripts/lint

@@ -158,7 +158,7 @@ static void run_one(std::uint64_t seed, const FuzzOptions &options)
 static std::string replay_line(std::uint64_t seed, const FuzzOptions &options)
 {
 	const std::string before = options.replay.empty() ? "" : options.replay + " ";
-	std::string line = before + "vfio_mt_selftest fuzz --driver " + env().outcome.driver +
+	std::string line = before + "./vfio_mt_selftest fuzz --driver " + env().outcome.driver +
 			   " --seed " + std::to_string(seed) + " --steps " +
 			   std::to_string(options.steps);
 
@@ -177,8 +177,8 @@ static bool run_and_tell(std::uint64_t seed, const FuzzOptions &options)
 	const auto begin = Clock::now();
 	const std::string name = "fuzz " + env().outcome.driver + " seed " + std::to_string(seed);
 
-	std::printf("# %s: %llu steps\n", name.c_str(),
-		static_cast<unsigned long long>(options.steps));
+	/* First of all, since what goes wrong may be the kernel. */
+	std::printf("# %s: %s\n", name.c_str(), replay_line(seed, options).c_str());
 	std::fflush(stdout);
 	try {
 		run_one(seed, options);

@@ -24,7 +24,10 @@ Agent::Agent(
 	socket_ = Fd(ends[0]);
 
 	const Fd theirs(ends[1]);
-	const Memory ram = Memory::map(pages * page);
+	/* At the same place in a huge page each time, as what is mapped where follows. */
+	Memory ram = Memory::reserve(pages * page, huge_2m);
+
+	ram.place(0, pages * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
 
 	/* Reserved here, so that its address is known; filled by the child. */
 	address_ = ram.address();

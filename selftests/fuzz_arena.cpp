@@ -172,7 +172,7 @@ void Arena::renew(std::size_t slot, Random &rng)
 	const int prot = rng.chance(90) ? rw : PROT_READ;
 	Slot &s = slots_[slot];
 
-	memory_.punch(slot * huge_2m, huge_2m);
+	memory_.place(slot * huge_2m, huge_2m, PROT_NONE, anon | MAP_NORESERVE);
 	s.kind = choose_kind(rng);
 	s.bar_pages = s.kind == Kind::bar ? rng.between(1, bar_size) : 0;
 	place(slot, prot);
@@ -240,7 +240,10 @@ void Arena::dontneed(std::size_t first, std::size_t count)
 void Arena::remove(std::size_t first, std::size_t count)
 {
 	tidy_bar(first, count);
-	if (!count || !is_shared(first) || spots_[first].prot != rw ||
+	for (std::size_t i = first; i < first + count; i++)
+		if (!spots_[i].mapped || spots_[i].prot != rw)
+			return;
+	if (!count || !is_shared(first) ||
 		::madvise(memory_.at(first * page), count * page, MADV_REMOVE))
 		return;
 	for (std::size_t i = first; i < first + count; i++)
@@ -250,9 +253,23 @@ void Arena::remove(std::size_t first, std::size_t count)
 void Arena::unmap(std::size_t first, std::size_t count)
 {
 	widen(first, count);
-	memory_.punch(first * page, count * page);
+	memory_.place(first * page, count * page, PROT_NONE, anon | MAP_NORESERVE);
 	for (std::size_t i = first; i < first + count; i++)
 		spots_[i] = {};
+}
+
+void Arena::open_holes(std::size_t first, std::size_t count)
+{
+	for (std::size_t i = first; i < first + count; i++)
+		if (!spots_[i].mapped)
+			memory_.punch(i * page, page);
+}
+
+void Arena::close_holes(std::size_t first, std::size_t count)
+{
+	for (std::size_t i = first; i < first + count; i++)
+		if (!spots_[i].mapped)
+			memory_.place(i * page, page, PROT_NONE, anon | MAP_NORESERVE);
 }
 
 void Arena::protect(std::size_t first, std::size_t count, int prot)

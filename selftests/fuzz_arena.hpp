@@ -75,6 +75,13 @@ public:
 	/* Writes to fresh memory and gives it back: where freed pages would show. */
 	static void churn(std::size_t count);
 
+	/*
+	 * What was unmapped is reserved, so that nothing else gets there. It is a hole
+	 * for the time between these two, in which nobody may map memory.
+	 */
+	void open_holes(std::size_t first, std::size_t count);
+	void close_holes(std::size_t first, std::size_t count);
+
 	void set_bar_enabled(bool on) { bar_enabled_ = on; }
 
 	/* What is in a page's first bytes is not what it must be: text, or nothing. */

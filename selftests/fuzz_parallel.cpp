@@ -110,8 +110,6 @@ public:
 				return text;
 		}
 		each([](FuzzSequence &sequence) { sequence.finish(); });
-		for (auto &sequence : sequences_)
-			sequence->forget();
 		return at_rest();
 	}
 

@@ -316,12 +316,14 @@ void FuzzSequence::finish()
 	if (const auto text = arena_->wrong_anywhere())
 		fail(*text);
 	if (share_) {
-		const FuzzContainer &c = *share_->container;
+		FuzzContainer &c = *share_->container;
 
-		for (const std::uint64_t iova : c.model.within(0, UINT64_MAX))
-			expect_equal("bytes unmapped",
-				c.handle.unmap(iova, c.model.maps().at(iova).size).value,
-				static_cast<std::int64_t>(c.model.maps().at(iova).size));
+		for (const std::uint64_t iova : c.model.within(0, UINT64_MAX)) {
+			const std::uint64_t size = c.model.take(iova).size;
+
+			expect_equal("bytes unmapped", c.handle.unmap(iova, size).value,
+				static_cast<std::int64_t>(size));
+		}
 		return;
 	}
 	restore();

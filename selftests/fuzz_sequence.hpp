@@ -84,9 +84,8 @@ public:
 	/* The latest steps. */
 	const std::deque<std::string> &history() const { return history_; }
 
-	/* Of a share: pages that must be charged, and mappings that must be there. */
+	/* Pages that must be charged to this process. */
 	std::int64_t charged() const;
-	std::size_t mappings() const { return containers_[0]->model.maps().size(); }
 
 	static constexpr std::uint64_t window_size = 64 * mib;
 	static constexpr std::uint64_t first_window = 0x1000000;

@@ -96,8 +96,12 @@ void FuzzSequence::do_map(FuzzContainer &c, const MapArgs &args, const Span *spa
 	call.vaddr = args.vaddr;
 	call.iova = args.iova;
 	call.size = args.size;
+	if (span && !share_)
+		arena_->open_holes(span->at, span->pages);
 	const Result result = c.handle.ioctl(VFIO_IOMMU_MAP_DMA, &call);
 
+	if (span && !share_)
+		arena_->close_holes(span->at, span->pages);
 	expect(show(c) + " " + range_text(args.iova, args.size) + " flags " +
 			std::to_string(args.flags) + (span ? " " + arena_->describe(span->at) : ""),
 		result, answers);

@@ -196,7 +196,8 @@ bool FuzzSequence::dma()
 	note(show(c) + " " + hex(from.iova) + (from.reachable ? " to " : " (unmapped) to ") +
 		hex(to.iova) + (to.reachable ? "" : " (not writable)"));
 	if (!ended)
-		fail("the device did not end its transfer");
+		fail("the device did not end its transfer, command " +
+			hex(group.device->pci_command()));
 
 	const std::uint32_t tag = arena_->tag(from.frame);
 	const auto home = arena_->home(to.frame);

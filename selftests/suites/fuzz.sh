@@ -1,0 +1,67 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# In the guest: fuzz.
+#
+#	fuzz.sh SEED...		each seed with the stock driver and with ours, one
+#				thread, and the outcomes compared; then ours with
+#				several threads and processes, once
+#	fuzz.sh --minutes N	the same with fresh seeds, for so long
+#
+# FUZZ_DRIVERS ("stock mt"), FUZZ_STEPS and FUZZ_REPLAY come from the host. Prints
+# "ok" and "not ok" lines, and how to replay what failed. Leaves /out/fuzz-SEED.*.
+
+selftest=/test/vfio_mt_selftest
+drivers=${FUZZ_DRIVERS:-stock mt}
+steps=${FUZZ_STEPS:-300}
+status=0
+
+fuzz()
+{
+	driver=$1
+	shift
+	backend "$driver" || exit 1
+	$selftest fuzz --driver "$driver" --steps "$steps" \
+		--replay "$FUZZ_REPLAY --driver $driver --add selftests/build/vfio_mt_selftest --" \
+		"$@"
+}
+
+# One thread, with each driver.
+sequence()
+{
+	seed=$1
+	for driver in $drivers; do
+		fuzz "$driver" --seed "$seed" \
+			--outcome "/out/fuzz-$seed.$driver.json" || status=1
+	done
+	[ "$drivers" = "stock mt" ] || return
+	if $selftest diff "/out/fuzz-$seed.stock.json" "/out/fuzz-$seed.mt.json" \
+		>"/out/fuzz-$seed.diff"; then
+		echo "ok fuzz seed $seed: both drivers are alike"
+	else
+		echo "not ok fuzz seed $seed: the drivers differ"
+		grep DIFFERENT "/out/fuzz-$seed.diff" | head -n 5
+		status=1
+	fi
+}
+
+threads()
+{
+	fuzz mt --seed "$1" --threads 3 --processes 2 || status=1
+}
+
+if [ "$1" = --minutes ]; then
+	end=$(($(date +%s) + $2 * 60))
+	while [ $status -eq 0 ] && [ "$(date +%s)" -lt $end ]; do
+		seed=$(($(hexdump -n 4 -e '"%u"' /dev/urandom)))
+		sequence "$seed"
+		threads "$seed"
+		[ $status -ne 0 ] || rm -f /out/fuzz-"$seed".*
+	done
+	exit $status
+fi
+for seed; do
+	sequence "$seed"
+done
+threads "$1"
+exit $status
