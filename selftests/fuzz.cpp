@@ -199,9 +199,9 @@ static bool run_and_tell(std::uint64_t seed, const FuzzOptions &options)
 int fuzz(const FuzzOptions &options)
 {
 	const KhugepagedOff khugepaged;
-	const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-						std::chrono::duration<double, std::ratio<60>>(
-							options.minutes));
+	const auto end = Clock::now() +
+			 std::chrono::duration_cast<Clock::duration>(
+				 std::chrono::duration<double, std::ratio<60>>(options.minutes));
 	std::random_device entropy;
 	bool good = true;
 

@@ -14,8 +14,7 @@
 namespace selftest
 {
 
-Agent::Agent(
-	const Container &container, const std::vector<int> &fds, std::uint32_t first_tag)
+Agent::Agent(const Container &container, const std::vector<int> &fds, std::uint32_t first_tag)
 {
 	int ends[2];
 
@@ -76,8 +75,8 @@ Result Agent::call(const Call &call) const
 	return result;
 }
 
-Result Agent::map(std::uint64_t iova, std::uint64_t vaddr, std::uint64_t size,
-	std::uint32_t flags) const
+Result Agent::map(
+	std::uint64_t iova, std::uint64_t vaddr, std::uint64_t size, std::uint32_t flags) const
 {
 	return call({Call::map, iova, vaddr, size, flags});
 }

@@ -157,8 +157,7 @@ void Arena::place(std::size_t slot, int prot)
 	else if (kind == Kind::shared)
 		memory_.place(at, huge_2m, prot, MAP_SHARED | MAP_ANONYMOUS);
 	else if (kind == Kind::hugetlb)
-		memory_.place(
-			at, huge_2m, prot, anon | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT));
+		memory_.place(at, huge_2m, prot, anon | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT));
 	else
 		memory_.place(at, huge_2m, prot, anon);
 	if (kind == Kind::thp)

@@ -43,7 +43,7 @@ struct PinnedPage {
 };
 
 struct Frame {
-	std::uint32_t tag; /* 0: zeroes */
+	std::uint32_t tag;  /* 0: zeroes */
 	std::uint32_t page; /* of the arena, where it was made */
 };
 

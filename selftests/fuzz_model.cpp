@@ -24,8 +24,7 @@ static bool odd(std::uint64_t value)
 	return value % page;
 }
 
-void ContainerModel::begin(
-	unsigned long type, std::int64_t avail, std::vector<IovaRange> ranges)
+void ContainerModel::begin(unsigned long type, std::int64_t avail, std::vector<IovaRange> ranges)
 {
 	active_ = true;
 	v2_ = type != VFIO_TYPE1_IOMMU;
@@ -83,8 +82,8 @@ bool ContainerModel::cuts(std::uint64_t first, std::uint64_t last) const
 
 bool ContainerModel::valid(std::uint64_t first, std::uint64_t last) const
 {
-	return std::ranges::any_of(ranges_,
-		[&](const IovaRange &r) { return first >= r.start && last <= r.end; });
+	return std::ranges::any_of(
+		ranges_, [&](const IovaRange &r) { return first >= r.start && last <= r.end; });
 }
 
 std::vector<std::uint64_t> ContainerModel::within(std::uint64_t first, std::uint64_t last) const
@@ -176,8 +175,8 @@ bool ContainerModel::faults(const std::vector<std::uint64_t> &mappings, std::uin
 	});
 }
 
-int ContainerModel::check_unmap(const UnmapArgs &args, const BitmapArgs &bitmap,
-	std::vector<std::uint64_t> &taken) const
+int ContainerModel::check_unmap(
+	const UnmapArgs &args, const BitmapArgs &bitmap, std::vector<std::uint64_t> &taken) const
 {
 	constexpr std::uint32_t known = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP |
 					VFIO_DMA_UNMAP_FLAG_ALL | VFIO_DMA_UNMAP_FLAG_VADDR;

@@ -124,7 +124,8 @@ private:
 				try {
 					body(*sequences_[i]);
 				} catch (const std::exception &e) {
-					failures_[i] = "thread " + std::to_string(i) + ": " + e.what();
+					failures_[i] =
+						"thread " + std::to_string(i) + ": " + e.what();
 					for (const auto &line : sequences_[i]->history())
 						failures_[i] += "\n  " + line;
 				}
@@ -169,8 +170,8 @@ static std::unique_ptr<Child> start_worker(
 static void chaos_calls(const Container &container, Random &rng, std::uint64_t base, bool all)
 {
 	static constexpr std::size_t pages = 2 * slot_pages;
-	const Memory ram = allocate(rng.one_of({Backing::small, Backing::thp, Backing::memfd}),
-		pages * page);
+	const Memory ram =
+		allocate(rng.one_of({Backing::small, Backing::thp, Backing::memfd}), pages * page);
 	alignas(8) std::byte bitmap[512];
 
 	for (int i = 0; i < 20; i++) {
@@ -196,7 +197,8 @@ static void chaos_calls(const Container &container, Random &rng, std::uint64_t b
 			container.map(iova, ram.at(at * page), n * page, VFIO_DMA_MAP_FLAG_VADDR);
 			break;
 		case 9:
-			container.dirty_get(iova, 8 * sizeof(bitmap) * page, bitmap, sizeof(bitmap));
+			container.dirty_get(
+				iova, 8 * sizeof(bitmap) * page, bitmap, sizeof(bitmap));
 			container.unmap_dirty(iova, n * page, bitmap, sizeof(bitmap));
 			break;
 		case 10:
@@ -219,6 +221,9 @@ public:
 
 	void calls(Random &rng)
 	{
+		/* Readers would never let a writer in. */
+		while (rebuilding_)
+			std::this_thread::sleep_for(1ms);
 		/* VFIO itself does not keep the backend while an ioctl enters or leaves it. */
 		const std::shared_lock lock(mutex_);
 
@@ -230,17 +235,18 @@ public:
 	{
 		for (int i = 0; i < 6; i++) {
 			if (groups_.empty() || rng.chance(20)) {
+				rebuilding_ = true;
 				const std::unique_lock lock(mutex_);
 
 				rebuild();
+				rebuilding_ = false;
 			} else if (groups_.size() > 1 && rng.chance(50)) {
 				groups_.pop_back();
 			} else if (groups_.size() < devices_.size()) {
 				add();
 			}
-			container_.dirty_flag(rng.chance(50)
-						      ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START
-						      : VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP);
+			container_.dirty_flag(rng.chance(50) ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START
+							     : VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP);
 			std::this_thread::sleep_for(1ms);
 		}
 	}
@@ -264,6 +270,7 @@ private:
 
 	std::vector<DeviceName> devices_;
 	std::shared_mutex mutex_;
+	std::atomic<bool> rebuilding_ = false;
 	Container container_;
 	std::vector<Group> groups_;
 };
@@ -320,6 +327,9 @@ public:
 		while (!workers_.empty()) {
 			disturb();
 			reap();
+			if (chaos_->ended())
+				throw FuzzMismatch("the process of chaos ended: " +
+						   chaos_->finish().text("exception"));
 		}
 		/* Which kills it and waits. */
 		chaos_.reset();
@@ -336,10 +346,7 @@ private:
 	{
 		return window(std::uint64_t{options_.processes} * options_.threads);
 	}
-	std::uint64_t stray_window() const
-	{
-		return chaos_window() + FuzzSequence::window_size;
-	}
+	std::uint64_t stray_window() const { return chaos_window() + FuzzSequence::window_size; }
 
 	Running start(unsigned index)
 	{
@@ -431,11 +438,9 @@ private:
 			return;
 		if (!engine_) {
 			device_ = Device::open(group_, env().devices[0].bdf);
-			::madvise(source_.data(), page, MADV_DONTFORK);
 			fill(source_.bytes(0, tag_bytes), stray_tag);
 			require("map of a source",
 				container_.map(stray_window(), source_.data(), page), {0});
-			/* Not for children: they would keep the device. */
 			engine_.emplace(device_);
 		}
 		const Memory fresh = Memory::map(256 * page);
@@ -460,8 +465,7 @@ private:
 			if (!child.ended())
 				continue;
 			const Notes notes = child.finish(child_limit);
-			const std::string failure =
-				notes.text("failure") + notes.text("exception");
+			const std::string failure = notes.text("failure") + notes.text("exception");
 
 			if (!failure.empty() || child.ending() != "exit 0")
 				throw FuzzMismatch("process " + std::to_string(workers_[i].index) +

@@ -65,7 +65,8 @@ const FuzzSequence::Step FuzzSequence::steps[] = {
 };
 
 FuzzSequence::FuzzSequence(std::uint64_t seed, std::optional<FuzzShare> share)
-	: seed_(seed), rng_(seed), share_(std::move(share)), bitmap_(Memory::map(bitmap_bytes + page))
+	: seed_(seed), rng_(seed), share_(std::move(share)),
+	  bitmap_(Memory::map(bitmap_bytes + page))
 {
 	locked_before_ = vm_locked_pages();
 	/* Behind the bitmap is nothing that could be written. */
@@ -194,8 +195,8 @@ std::uint64_t FuzzSequence::choose_iova(
 				if (range.end == UINT64_MAX)
 					range.end = range.start + gib - 1;
 
-				iova = rng_.one_of<std::uint64_t>({range.start,
-					range.start - page, range.end + 1 - size, range.end + 1,
+				iova = rng_.one_of<std::uint64_t>({range.start, range.start - page,
+					range.end + 1 - size, range.end + 1,
 					range.end + 1 - size + page, 4 * gib - size / 2});
 				iova = iova / page * page;
 			}
@@ -219,8 +220,7 @@ std::string FuzzSequence::show(const FuzzContainer &c) const
 
 void FuzzSequence::fail(const std::string &what) const
 {
-	throw FuzzMismatch(
-		"step " + std::to_string(number_) + " (" + step_name_ + "): " + what);
+	throw FuzzMismatch("step " + std::to_string(number_) + " (" + step_name_ + "): " + what);
 }
 
 void FuzzSequence::note(const std::string &text)
@@ -234,8 +234,7 @@ void FuzzSequence::note(const std::string &text)
 		log_(number_, line);
 }
 
-void FuzzSequence::expect(
-	const std::string &call, const Result &result, const Answers &answers)
+void FuzzSequence::expect(const std::string &call, const Result &result, const Answers &answers)
 {
 	std::string wanted;
 
@@ -244,7 +243,7 @@ void FuzzSequence::expect(
 	/* Where several are right, it is a matter of the driver which one it is. */
 	note(call + ": " +
 		(std::ranges::find(answers, result.err) == answers.end() ? errno_name(result.err)
-									  : wanted));
+									 : wanted));
 	if (std::ranges::find(answers, result.err) == answers.end())
 		fail(call + ": " + errno_name(result.err) + ", must be " + wanted);
 }

@@ -110,7 +110,8 @@ private:
 	[[noreturn]] void fail(const std::string &what) const;
 	void note(const std::string &text);
 	void expect(const std::string &call, const Result &result, const Answers &answers);
-	void expect_equal(const std::string &what, std::int64_t actual, std::int64_t expected) const;
+	void expect_equal(
+		const std::string &what, std::int64_t actual, std::int64_t expected) const;
 	void check();
 	void check_avail(const FuzzContainer &c) const;
 	std::int64_t room() const;

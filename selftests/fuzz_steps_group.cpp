@@ -73,8 +73,7 @@ bool FuzzSequence::extension()
 	}
 	note(show(*c) + " " + std::to_string(number) + ": " + std::to_string(result.value));
 	if (std::ranges::find(values, result.value) == values.end())
-		fail("extension " + std::to_string(number) + " is " +
-			std::to_string(result.value));
+		fail("extension " + std::to_string(number) + " is " + std::to_string(result.value));
 	return true;
 }
 
@@ -85,9 +84,8 @@ bool FuzzSequence::bad_call()
 
 	if (!c)
 		return false;
-	const auto request =
-		rng_.one_of<unsigned long>({VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA,
-			VFIO_IOMMU_GET_INFO, VFIO_IOMMU_DIRTY_PAGES, _IO(VFIO_TYPE, VFIO_BASE + 25)});
+	const auto request = rng_.one_of<unsigned long>({VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA,
+		VFIO_IOMMU_GET_INFO, VFIO_IOMMU_DIRTY_PAGES, _IO(VFIO_TYPE, VFIO_BASE + 25)});
 	/* Behind the bitmap: a structure whose end cannot be read. */
 	const std::uint64_t pointer = rng_.one_of<std::uint64_t>(
 		{0, 8, bitmap_.address() + bitmap_.size() - page - 4, 0xffff888000000000});

@@ -49,8 +49,8 @@ FuzzSequence::Span FuzzSequence::choose_span()
 	return {first + rng_.below(most - pages + 1), pages};
 }
 
-Answers FuzzSequence::answers_for_pins(const Span &span, std::uint32_t flags,
-	std::int64_t &charge, std::int64_t &unsure) const
+Answers FuzzSequence::answers_for_pins(
+	const Span &span, std::uint32_t flags, std::int64_t &charge, std::int64_t &unsure) const
 {
 	const std::int64_t may = room();
 	bool bad = false;
@@ -175,8 +175,8 @@ bool FuzzSequence::map_bad()
 		args.flags = static_cast<std::uint32_t>(rng_.next());
 		break;
 	case 3:
-		args.size = rng_.one_of<std::uint64_t>({0, 1, page - 1, page + 1, UINT64_MAX,
-			UINT64_MAX - page + 1, 1ULL << 63});
+		args.size = rng_.one_of<std::uint64_t>(
+			{0, 1, page - 1, page + 1, UINT64_MAX, UINT64_MAX - page + 1, 1ULL << 63});
 		where = nullptr;
 		break;
 	case 4:
@@ -201,6 +201,9 @@ bool FuzzSequence::map_bad()
 		where = nullptr;
 		break;
 	}
+	/* The addresses of others would be in it, and what they have mapped. */
+	if (share_ && args.size > window_size)
+		return false;
 	/* A flag of a kind that needs no memory makes another call of it. */
 	if (!(args.flags & wr) && where) {
 		std::int64_t charge, unsure;
@@ -240,11 +243,9 @@ bool FuzzSequence::remap()
 	Answers answers{err};
 
 	/* It is charged to this process from now on; a charge of nothing is one, too. */
-	if (moves && room() >= 0 &&
-		(mapping->charged > room() || vm_locked_pages() > limit_))
+	if (moves && room() >= 0 && (mapping->charged > room() || vm_locked_pages() > limit_))
 		answers = {ENOMEM};
-	const Result result =
-		c->handle.map_addr(args.iova, args.vaddr, args.size, args.flags);
+	const Result result = c->handle.map_addr(args.iova, args.vaddr, args.size, args.flags);
 
 	expect(show(*c) + " " + range_text(args.iova, args.size), result, answers);
 	if (result.ok())
@@ -565,8 +566,7 @@ bool FuzzSequence::dirty_get()
 
 	const int early = c->model.check_dirty_flags(
 		sizeof(DirtyGetCall), VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
-	const int err =
-		early ? early : c->model.check_dirty_get(range.iova, range.size, bitmap);
+	const int err = early ? early : c->model.check_dirty_get(range.iova, range.size, bitmap);
 	Answers answers{err};
 
 	if (share_ && (err == 0 || err == EFAULT))

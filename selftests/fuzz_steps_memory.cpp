@@ -138,7 +138,8 @@ FuzzSequence::Place FuzzSequence::choose_source(const FuzzContainer &c)
 FuzzSequence::Place FuzzSequence::unmapped_place(const FuzzContainer &c)
 {
 	for (int tries = 0; tries < 16; tries++) {
-		Place place{first_window + rng_.below(window_size / page) * page, frame_none, false};
+		Place place{
+			first_window + rng_.below(window_size / page) * page, frame_none, false};
 
 		if (!c.model.ghosts().empty() && rng_.chance(70)) {
 			const Ghost &ghost = c.model.ghosts()[rng_.below(c.model.ghosts().size())];
