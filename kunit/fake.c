@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * fake.c - what all fakes share: the world that a test case lives in
+ */
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "fake.h"
+#include "fake_iommu.h"
+
+struct fake *fake;
+
+/**
+ * fake_init - make a world for a case
+ * @test: the case
+ *
+ * The calling thread, the case's, runs on the fake address space.
+ *
+ * Context: Process context. May sleep.
+ * Return: 0, or -ENOMEM.
+ */
+int fake_init(struct kunit *test)
+{
+	fake = kzalloc(sizeof(*fake), GFP_KERNEL);
+	if (!fake)
+		return -ENOMEM;
+	fake->test = test;
+	mutex_init(&fake->lock);
+	INIT_LIST_HEAD(&fake->domains);
+	atomic_set(&fake->alloc_fail, -1);
+	fake->user_fault = ULONG_MAX;
+	if (fake_mm_init(&fake->mm))
+		return -ENOMEM;
+	fake_mm_enter();
+	return 0;
+}
+
+/**
+ * fake_exit - end the world of a case, and complain about what is left in it
+ * @test: the case
+ *
+ * Context: Process context. May sleep.
+ */
+void fake_exit(struct kunit *test)
+{
+	if (!fake)
+		return;
+	fake_iommu_exit();
+	fake_mm_exit(&fake->mm);
+	if (atomic_read(&fake->warnings))
+		fake_complain("a unit warned");
+	mutex_destroy(&fake->lock);
+	kfree(fake);
+	fake = NULL;
+}
+
+bool fake_alloc_fails(void)
+{
+	int left = atomic_read(&fake->alloc_fail);
+
+	if (left < 0)
+		return false;
+	if (!left) {
+		if (!READ_ONCE(fake->alloc_fail_all))
+			atomic_set(&fake->alloc_fail, -1);
+		return true;
+	}
+	atomic_dec(&fake->alloc_fail);
+	return false;
+}
+
+bool fake_warn(bool condition)
+{
+	if (condition)
+		atomic_inc(&fake->warnings);
+	return condition;
+}
+
+/* Is the word at @at, and are all before it, in the user's memory? */
+static bool user_reaches(const void __user *at)
+{
+	return (__force const u64 *)at <
+	       (u64 *)fake->user + min(fake->user_fault, ULONG_MAX / 16);
+}
+
+unsigned long fake_copy_to_user(void __user *to, const void *from,
+				unsigned long n)
+{
+	unsigned long done = 0;
+
+	while (done < n && user_reaches(to + done)) {
+		memcpy((__force void *)to + done, from + done, sizeof(u64));
+		done += sizeof(u64);
+	}
+	return n - done;
+}
+
+int fake_get_user(u64 *value, const u64 __user *from)
+{
+	if (!user_reaches(from))
+		return -EFAULT;
+	*value = *(__force const u64 *)from;
+	return 0;
+}

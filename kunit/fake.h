@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * fake.h - what all fakes share: the world that a test case lives in
+ *
+ * A case gets one fake address space (fake_mm.h), any number of fake IOMMU
+ * domains (fake_iommu.h), and failures on demand. fake_exit() complains about
+ * everything that is left of them: a pin, a charge, a mapping, a translation
+ * that no IOTLB flush has ended. Every suite has fake_init() and fake_exit() as
+ * its init and exit, and so every case ends with these questions.
+ *
+ * Locking: fake->lock protects all of it. It is taken in process context, inside
+ *    all locks of the units.
+ */
+#ifndef VFIO_MT_KUNIT_FAKE_H
+#define VFIO_MT_KUNIT_FAKE_H
+
+#include <kunit/test.h>
+#include <linux/atomic.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/xarray.h>
+
+#include "fake_mm.h"
+
+/**
+ * struct fake - the world of one test case
+ * @test: the case
+ * @lock: protects the fakes
+ * @mm: the address space
+ * @domains: the IOMMU domains, struct fake_domain
+ * @alloc_fail: so many allocations of the units succeed, the next one fails;
+ *              negative: none fails
+ * @alloc_fail_all: and so do all that follow
+ * @killed: killable waits for the mmap lock end with -EINTR
+ * @warnings: how many times a unit warned
+ * @user_fault: number of 64-bit words of user memory behind which a copy faults
+ * @user: first byte of that memory
+ * @no_kthreads: kthread_create() fails
+ * @no_affinity: set_cpus_allowed_ptr() fails
+ */
+struct fake {
+	struct kunit *test;
+	struct mutex lock;
+	struct fake_mm mm;
+	struct list_head domains;
+	atomic_t alloc_fail;
+	bool alloc_fail_all;
+	bool killed;
+	atomic_t warnings;
+	void *user;
+	unsigned long user_fault;
+	bool no_kthreads;
+	bool no_affinity;
+};
+
+/* The world of the case that runs; cases run one after another. */
+extern struct fake *fake;
+
+int fake_init(struct kunit *test);
+void fake_exit(struct kunit *test);
+
+/* Something is wrong, whatever the case itself looks at. */
+#define fake_complain(fmt, ...) KUNIT_FAIL(fake->test, fmt, ##__VA_ARGS__)
+
+/* ---- what seam.h puts in the place of the kernel's ---- */
+
+bool fake_alloc_fails(void);
+bool fake_warn(bool condition);
+unsigned long fake_copy_to_user(void __user *to, const void *from,
+				unsigned long n);
+int fake_get_user(u64 *value, const u64 __user *from);
+
+#endif /* VFIO_MT_KUNIT_FAKE_H */

@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * map_job_test.c - the runner of jobs
+ *
+ * Helpers are real kernel threads here. What they must not escape from is set up
+ * for the thread of the case, which is the caller.
+ */
+#include <linux/jiffies.h>
+
+#include "seam.h"
+
+#undef kthread_create
+#define kthread_create(fn, arg, fmt, ...) \
+	(fake->no_kthreads ? (struct task_struct *)ERR_PTR(-ENOMEM) : \
+	 kthread_create_on_node(fn, arg, NUMA_NO_NODE, fmt, ##__VA_ARGS__))
+#define set_cpus_allowed_ptr(task, mask) \
+	(fake->no_affinity ? -EINVAL : set_cpus_allowed_ptr(task, mask))
+#include "../map_job.c"
+#undef set_cpus_allowed_ptr
+
+#define UNITS		512
+#define JOB_THREADS	16
+#define WAIT		(20 * HZ)
+
+/**
+ * struct job_test - a job that notes what is done with it
+ * @test: the case
+ * @caller: the thread that runs the job
+ * @job: the job
+ * @how: likewise
+ * @lock: protects what follows
+ * @done: by unit, how often it was done
+ * @order: starts of ranges, as they were handed out
+ * @nr: how many ranges
+ * @threads: who worked on it
+ * @nr_threads: how many
+ * @busy: how many just now
+ * @most_busy: the most at a time
+ * @helper: completed when a helper has begun
+ * @kills: calls of how->kill()
+ * @after_kill: ranges begun after that
+ * @kill_at: the unit at which the caller gets a SIGKILL
+ * @slept: a helper slept until it was woken by a signal
+ */
+struct job_test {
+	struct kunit *test;
+	struct task_struct *caller;
+	struct padata_mt_job job;
+	struct map_job_how how;
+	spinlock_t lock;
+	unsigned char done[UNITS];
+	unsigned long order[UNITS];
+	unsigned int nr;
+	struct task_struct *threads[JOB_THREADS];
+	unsigned int nr_threads;
+	unsigned int busy;
+	unsigned int most_busy;
+	struct completion helper;
+	unsigned int kills;
+	unsigned int after_kill;
+	unsigned long kill_at;
+	bool slept;
+};
+
+static void job_note(struct job_test *jt, unsigned long start,
+		     unsigned long end)
+{
+	unsigned int i;
+
+	spin_lock(&jt->lock);
+	jt->after_kill += !!jt->kills;
+	jt->busy++;
+	jt->most_busy = max(jt->busy, jt->most_busy);
+	for (; start < end && start < UNITS; start++)
+		jt->done[start]++;
+	for (i = 0; i < jt->nr_threads; i++)
+		if (jt->threads[i] == get_current())
+			break;
+	if (i == jt->nr_threads && i < JOB_THREADS)
+		jt->threads[jt->nr_threads++] = get_current();
+	spin_unlock(&jt->lock);
+	if (get_current() != jt->caller)
+		complete_all(&jt->helper);
+}
+
+static void job_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+
+	spin_lock(&jt->lock);
+	if (jt->nr < UNITS)
+		jt->order[jt->nr++] = start;
+	spin_unlock(&jt->lock);
+	job_note(jt, start, end);
+	if (start <= jt->kill_at && jt->kill_at < end)
+		send_sig(SIGKILL, jt->caller, 1);
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+static void job_kill(void *arg)
+{
+	struct job_test *jt = arg;
+
+	spin_lock(&jt->lock);
+	jt->kills++;
+	spin_unlock(&jt->lock);
+}
+
+static struct job_test *job_make(struct kunit *test)
+{
+	struct job_test *jt = kunit_kzalloc(test, sizeof(*jt), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, jt);
+	jt->test = test;
+	jt->caller = get_current();
+	spin_lock_init(&jt->lock);
+	init_completion(&jt->helper);
+	jt->kill_at = ULONG_MAX;
+	jt->job = (struct padata_mt_job){
+		.thread_fn = job_fn,
+		.fn_arg = jt,
+		.size = UNITS,
+		.align = 1,
+		.min_chunk = 1,
+		.max_threads = 2,
+	};
+	return jt;
+}
+
+/* All was done, all of it once. */
+static void job_expect_done(struct kunit *test, struct job_test *jt)
+{
+	unsigned long i, start = jt->job.start, end = start + jt->job.size;
+
+	for (i = 0; i < UNITS; i++)
+		KUNIT_ASSERT_EQ_MSG(test, i >= start && i < end ? 1 : 0,
+				    (int)jt->done[i], "unit %lu", i);
+	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
+	KUNIT_EXPECT_LE(test, jt->nr_threads,
+			max_t(unsigned int, jt->job.max_threads, 1));
+}
+
+/* ---- how many threads ---- */
+
+static const struct {
+	unsigned int limit;
+	unsigned int cpus;
+	unsigned int threads;
+} limits[] = {
+	{ 0, 1, 1 }, { 0, 2, 2 }, { 1, 1, 1 }, { 1, 2, 1 }, { 2, 1, 1 },
+	{ 2, 2, 2 }, { 3, 2, 2 }, { 1000, 2, 2 }, { UINT_MAX, 1, 1 },
+};
+
+/* Never more than there are CPUs for the caller. */
+static void job_threads(struct kunit *test)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		if (limits[i].cpus > num_online_cpus())
+			continue;
+		set_cpus_allowed_ptr(get_current(), limits[i].cpus == 1 ?
+				     cpumask_of(0) : cpu_possible_mask);
+		if (limits[i].cpus == 1 || num_online_cpus() == 2)
+			KUNIT_EXPECT_EQ_MSG(test, limits[i].threads,
+					    map_job_threads(limits[i].limit),
+					    "limit %u", limits[i].limit);
+	}
+	set_cpus_allowed_ptr(get_current(), cpu_possible_mask);
+}
+
+/* ---- ranges ---- */
+
+static const struct split_case {
+	const char *desc;
+	unsigned long start;
+	unsigned long size;
+	unsigned long align;
+	unsigned long min_chunk;
+	unsigned int max_threads;
+	unsigned int ranges;
+} splits[] = {
+	{ "nothing", 0, 0, 1, 1, 2, 0 },
+	{ "one unit", 0, 1, 1, 1, 2, 1 },
+	{ "one unit, no threads given", 5, 1, 1, 1, 0, 1 },
+	{ "one by one, alone", 0, 100, 1, 1, 1, 100 },
+	{ "one by one, two threads", 0, 100, 1, 1, 2, 100 },
+	{ "one by one, eight threads", 0, UNITS, 1, 1, 8, UNITS },
+	{ "more threads than units", 3, 2, 1, 1, 16, 2 },
+	{ "a start", 17, 100, 1, 1, 2, 100 },
+	{ "chunks of 8", 0, 100, 1, 8, 2, 13 },
+	{ "chunks of 8 by alignment", 0, 96, 8, 1, 2, 12 },
+	{ "chunks of 10, aligned to 8", 0, 100, 8, 10, 2, 7 },
+	{ "a start that is not aligned", 5, 100, 8, 8, 2, 14 },
+	{ "a chunk larger than the job", 5, 100, 1, 1000, 4, 1 },
+	{ "no least chunk", 0, 50, 1, 0, 2, 50 },
+};
+
+static void split_desc(const struct split_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(split, splits, split_desc);
+
+static void job_split(struct kunit *test)
+{
+	const struct split_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
+
+	jt->job.start = c->start;
+	jt->job.size = c->size;
+	jt->job.align = c->align;
+	jt->job.min_chunk = c->min_chunk;
+	jt->job.max_threads = c->max_threads;
+	map_job_run(&jt->job, &jt->how);
+	job_expect_done(test, jt);
+	KUNIT_EXPECT_EQ(test, c->ranges, jt->nr);
+}
+
+/* Alone, ranges are done in order, and none crosses a chunk's end. */
+static void job_split_in_order(struct kunit *test)
+{
+	const struct split_case *c = test->param_value;
+	unsigned long chunk = roundup(max(c->min_chunk, 1UL), c->align);
+	struct job_test *jt = job_make(test);
+	unsigned int i;
+
+	jt->job.start = c->start;
+	jt->job.size = c->size;
+	jt->job.align = c->align;
+	jt->job.min_chunk = c->min_chunk;
+	jt->job.max_threads = 1;
+	map_job_run(&jt->job, &jt->how);
+	for (i = 0; i < jt->nr; i++) {
+		KUNIT_ASSERT_EQ(test, i ? rounddown(c->start, chunk) +
+				i * chunk : c->start, jt->order[i]);
+	}
+	KUNIT_EXPECT_EQ(test, min(1U, jt->nr), jt->nr_threads);
+}
+
+/* ---- helpers ---- */
+
+/* The caller waits in its first range until a helper has come. */
+static void job_wait_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+	unsigned long left;
+
+	job_note(jt, start, end);
+	if (get_current() == jt->caller) {
+		left = wait_for_completion_timeout(&jt->helper, WAIT);
+		KUNIT_EXPECT_GT(jt->test, left, 0UL);
+	}
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+static void job_helper_comes(struct kunit *test)
+{
+	struct job_test *jt = job_make(test);
+
+	jt->job.thread_fn = job_wait_fn;
+	map_job_run(&jt->job, &jt->how);
+	job_expect_done(test, jt);
+	KUNIT_EXPECT_EQ(test, 2U, jt->nr_threads);
+}
+
+/**
+ * struct job_look - what a helper sees of itself
+ * @jt: its job
+ * @nice: its nice value
+ * @policy: its scheduling policy
+ * @cpus: where it may run
+ * @cred: on whose behalf it works
+ * @on_mm: it runs on the caller's mm
+ * @memcg: whom its memory is charged to
+ */
+struct job_look {
+	struct job_test *jt;
+	int nice;
+	unsigned int policy;
+	struct cpumask cpus;
+	const struct cred *cred;
+	bool on_mm;
+	struct mem_cgroup *memcg;
+};
+
+static void job_look_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_look *look = arg;
+	struct job_test *jt = look->jt;
+
+	if (get_current() != jt->caller) {
+		spin_lock(&jt->lock);
+		look->nice = task_nice(get_current());
+		look->policy = get_current()->policy;
+		cpumask_copy(&look->cpus, &get_current()->cpus_mask);
+		look->cred = current_cred();
+		look->on_mm = fake_current() == fake->mm.task;
+#ifdef CONFIG_MEMCG
+		look->memcg = get_current()->active_memcg;
+#endif
+		spin_unlock(&jt->lock);
+	}
+	job_wait_fn(start, end, jt);
+}
+
+static const struct adopt_case {
+	const char *desc;
+	int nice;
+	unsigned int policy;
+	int cpu;	/* -1: any */
+	bool mm;
+} adopts[] = {
+	{ "as it comes", 0, SCHED_NORMAL, -1, false },
+	{ "with the mm", 0, SCHED_NORMAL, -1, true },
+	{ "nice 7", 7, SCHED_NORMAL, -1, true },
+	{ "nice -5", -5, SCHED_NORMAL, -1, true },
+	{ "SCHED_BATCH", 3, SCHED_BATCH, -1, true },
+	{ "one CPU", 0, SCHED_NORMAL, 0, true },
+};
+
+static void adopt_desc(const struct adopt_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(adopt, adopts, adopt_desc);
+
+/* A helper may do what the caller may, no more. */
+static void job_adopt(struct kunit *test)
+{
+	const struct adopt_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
+	struct job_look look = { .jt = jt };
+	struct sched_attr attr = {
+		.size = sizeof(attr),
+		.sched_policy = c->policy,
+		.sched_nice = c->nice,
+	};
+
+	KUNIT_ASSERT_EQ(test, 0, sched_setattr_nocheck(get_current(), &attr));
+	if (c->cpu >= 0)
+		set_cpus_allowed_ptr(get_current(), cpumask_of(c->cpu));
+	jt->job.thread_fn = job_look_fn;
+	jt->job.fn_arg = &look;
+	jt->how.mm = c->mm ? fake->mm.mm : NULL;
+	map_job_run(&jt->job, &jt->how);
+
+	job_expect_done(test, jt);
+	KUNIT_EXPECT_EQ(test, c->nice, look.nice);
+	KUNIT_EXPECT_EQ(test, c->policy, look.policy);
+	KUNIT_EXPECT_TRUE(test, cpumask_equal(&look.cpus,
+					      &get_current()->cpus_mask));
+	KUNIT_EXPECT_PTR_EQ(test, current_cred(), look.cred);
+	KUNIT_EXPECT_EQ(test, c->mm, look.on_mm);
+#ifdef CONFIG_MEMCG
+	if (c->mm && !mem_cgroup_disabled())
+		KUNIT_EXPECT_NOT_NULL(test, look.memcg);
+#endif
+	set_cpus_allowed_ptr(get_current(), cpu_possible_mask);
+}
+
+/* Whatever stands in the way of helpers: the caller does it all. */
+static void job_without_helpers(struct kunit *test)
+{
+	struct job_test *jt;
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		jt = job_make(test);
+		fake->no_kthreads = i == 0;
+		fake->no_affinity = i == 1;
+		if (i == 2)
+			atomic_set(&fake->alloc_fail, 0);
+		jt->job.max_threads = 4;
+		map_job_run(&jt->job, &jt->how);
+		job_expect_done(test, jt);
+		KUNIT_EXPECT_EQ(test, 1U, jt->nr_threads);
+	}
+}
+
+/* Never more than asked for, also when they are wanted badly. */
+static void job_slow_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+
+	job_note(jt, start, end);
+	usleep_range(500, 1000);
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+static void job_limit(struct kunit *test)
+{
+	struct job_test *jt;
+	int max;
+
+	for (max = 1; max <= 8; max++) {
+		jt = job_make(test);
+		jt->job.size = 64;
+		jt->job.thread_fn = job_slow_fn;
+		jt->job.max_threads = max;
+		map_job_run(&jt->job, &jt->how);
+		job_expect_done(test, jt);
+		KUNIT_EXPECT_LE(test, jt->most_busy, (unsigned int)max);
+	}
+}
+
+/* ---- a killed caller ---- */
+
+static const struct kill_case {
+	unsigned long at;
+	unsigned int max_threads;
+} kills[] = {
+	{ 0, 1 }, { 1, 1 }, { UNITS - 1, 1 }, { 0, 2 }, { 1, 2 }, { 100, 2 },
+	{ UNITS - 1, 2 }, { 50, 8 },
+};
+
+static void kill_desc(const struct kill_case *c, char *desc)
+{
+	sprintf(desc, "at unit %lu of %u, %u threads", c->at, UNITS,
+		c->max_threads);
+}
+
+KUNIT_ARRAY_PARAM(kill, kills, kill_desc);
+
+/* It is told once, and soon nothing is handed out any more. */
+static void job_killed(struct kunit *test)
+{
+	const struct kill_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
+
+	allow_signal(SIGKILL);
+	jt->how.kill = job_kill;
+	jt->kill_at = c->at;
+	jt->job.max_threads = c->max_threads;
+	map_job_run(&jt->job, &jt->how);
+	KUNIT_EXPECT_TRUE(test, fatal_signal_pending(get_current()));
+	if (c->max_threads > 1 && c->at < UNITS - 1)
+		KUNIT_EXPECT_EQ(test, 1U, jt->kills);
+	KUNIT_EXPECT_LE(test, jt->kills, 1U);
+	/* What had just been handed out. */
+	KUNIT_EXPECT_LT(test, jt->after_kill, c->max_threads);
+	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
+	/* Alone, the range in which it happens is the last. */
+	if (c->max_threads == 1)
+		KUNIT_EXPECT_EQ(test, c->at + 1, (unsigned long)jt->nr);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
+/* A job that must be completed is completed. */
+static void job_killed_but_goes_on(struct kunit *test)
+{
+	const struct kill_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
+
+	allow_signal(SIGKILL);
+	jt->kill_at = c->at;
+	jt->job.max_threads = c->max_threads;
+	map_job_run(&jt->job, &jt->how);
+	job_expect_done(test, jt);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
+/* Killed beforehand, it may have helpers all the same: it frees memory. */
+static void job_killed_before(struct kunit *test)
+{
+	struct job_test *jt = job_make(test);
+
+	allow_signal(SIGKILL);
+	send_sig(SIGKILL, get_current(), 1);
+	jt->job.thread_fn = job_wait_fn;
+	map_job_run(&jt->job, &jt->how);
+	job_expect_done(test, jt);
+	KUNIT_EXPECT_EQ(test, 2U, jt->nr_threads);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
+/*
+ * A helper sleeps, as in a page fault, when the caller is killed: it is woken.
+ * The caller is killed by the helper, when it waits for it.
+ */
+static void job_sleep_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+	long left;
+
+	job_note(jt, start, end);
+	if (get_current() == jt->caller) {
+		wait_for_completion_timeout(&jt->helper, WAIT);
+	} else if (!jt->slept) {
+		/* The caller gets to its wait meanwhile, or does soon. */
+		usleep_range(20000, 21000);
+		send_sig(SIGKILL, jt->caller, 1);
+		jt->slept = true;
+		left = schedule_timeout_killable(WAIT);
+		KUNIT_EXPECT_GT(jt->test, left, 0L);
+	}
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+static void job_wakes_helpers(struct kunit *test)
+{
+	unsigned long before = jiffies;
+	struct job_test *jt;
+
+	allow_signal(SIGKILL);
+	jt = job_make(test);
+	jt->job.thread_fn = job_sleep_fn;
+	jt->job.size = 2;
+	jt->how.kill = job_kill;
+	map_job_run(&jt->job, &jt->how);
+	KUNIT_EXPECT_TRUE(test, jt->slept);
+	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
+	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
+	KUNIT_EXPECT_LT(test, jiffies - before, (unsigned long)WAIT);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
+static struct kunit_case job_cases[] = {
+	KUNIT_CASE(job_threads),
+	KUNIT_CASE_PARAM(job_split, split_gen_params),
+	KUNIT_CASE_PARAM(job_split_in_order, split_gen_params),
+	KUNIT_CASE(job_helper_comes),
+	KUNIT_CASE_PARAM(job_adopt, adopt_gen_params),
+	KUNIT_CASE(job_without_helpers),
+	KUNIT_CASE(job_limit),
+	KUNIT_CASE_PARAM(job_killed, kill_gen_params),
+	KUNIT_CASE_PARAM(job_killed_but_goes_on, kill_gen_params),
+	KUNIT_CASE(job_killed_before),
+	KUNIT_CASE(job_wakes_helpers),
+	{ }
+};
+
+static struct kunit_suite job_suite = {
+	.name = "vfio_mt_map_job",
+	.init = fake_init,
+	.exit = fake_exit,
+	.test_cases = job_cases,
+};
+
+kunit_test_suite(job_suite);
