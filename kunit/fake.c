@@ -79,8 +79,9 @@ bool fake_warn(bool condition)
 /* Is the word at @at, and are all before it, in the user's memory? */
 static bool user_reaches(const void __user *at)
 {
-	return (__force const u64 *)at <
-	       (u64 *)fake->user + min(fake->user_fault, ULONG_MAX / 16);
+	unsigned long offset = (__force const void *)at - fake->user;
+
+	return offset / sizeof(u64) < fake->user_fault;
 }
 
 unsigned long fake_copy_to_user(void __user *to, const void *from,

@@ -9,6 +9,17 @@
 #include "fake.h"
 #include "fake_iommu.h"
 
+/* The unit holds the mmap lock, as the function faked demands. */
+static void expect_mmap_lock(struct mm_struct *mm, bool write)
+{
+	if (!rwsem_is_locked(&mm->mmap_lock))
+		fake_complain("the mmap lock is not held");
+	if (write)
+		lockdep_assert_held_write(&mm->mmap_lock);
+	else
+		lockdep_assert_held(&mm->mmap_lock);
+}
+
 /* ---- areas ---- */
 
 static unsigned long area_end(const struct fake_area *area)
@@ -284,7 +295,7 @@ long fake_pin_user_pages_remote(struct mm_struct *mm, unsigned long va,
 				unsigned long nr, unsigned int flags,
 				struct page **pages, int *locked)
 {
-	mmap_assert_locked(mm);
+	expect_mmap_lock(mm, false);
 	return pin_many(va, nr, flags, false, pages);
 }
 
@@ -339,7 +350,7 @@ struct vm_area_struct *fake_vma_lookup(struct mm_struct *mm, unsigned long va)
 {
 	struct fake_area *area = area_find(va);
 
-	mmap_assert_locked(mm);
+	expect_mmap_lock(mm, false);
 	return area ? &fake->mm.vmas[area - fake->mm.areas] : NULL;
 }
 
@@ -353,7 +364,7 @@ int fake_follow_pfnmap_start(struct follow_pfnmap_args *args)
 {
 	struct fake_area *area = &fake->mm.areas[args->vma - fake->mm.vmas];
 
-	mmap_assert_locked(args->vma->vm_mm);
+	expect_mmap_lock(args->vma->vm_mm, false);
 	if (area->flags & FAKE_COLD)
 		return -EINVAL;
 	args->pfn = area_pfn(area, args->address);
@@ -370,7 +381,7 @@ int fake_fixup_user_fault(struct mm_struct *mm, unsigned long va,
 {
 	struct fake_area *area = area_find(va);
 
-	mmap_assert_locked(mm);
+	expect_mmap_lock(mm, false);
 	if (fake->mm.fail_error && va == fake->mm.fail_va)
 		return fake->mm.fail_error;
 	if (area->flags & FAKE_UNLOCKS) {
@@ -389,7 +400,7 @@ int fake_account_locked_vm(struct mm_struct *mm, unsigned long nr, bool inc,
 	struct fake_mm *fm = &fake->mm;
 	int ret = 0;
 
-	mmap_assert_write_locked(mm);
+	expect_mmap_lock(mm, true);
 	mutex_lock(&fake->lock);
 	if (mm != fm->mm) {
 		/* Of another one, it is only of interest that all is undone. */

@@ -610,12 +610,12 @@ static const struct undo_case {
 	struct whole_case whole;
 	unsigned int max_threads;
 } undos[] = {
-	{ { "pages, alone", { { MB(3), 3072, FAKE_PFN(512), PIN_LEAF_PTE } },
-	  MB(3), MB(3), MB(12), FAKE_SIZES }, 1 },
-	{ { "pages, with threads", { { MB(3), 3072, FAKE_PFN(512),
-	  PIN_LEAF_PTE } }, MB(3), MB(3), MB(12), FAKE_SIZES } },
-	{ { "scattered pages, with threads", { { MB(2), 2048, FAKE_PFN(512),
-	  PIN_LEAF_PTE, 0, FAKE_SCATTERED } }, MB(2), MB(2), MB(8),
+	{ { "pages, alone", { { MB(3), 1536, FAKE_PFN(512), PIN_LEAF_PTE } },
+	  MB(3), MB(3), MB(6), FAKE_SIZES }, 1 },
+	{ { "pages, with threads", { { MB(3), 1536, FAKE_PFN(512),
+	  PIN_LEAF_PTE } }, MB(3), MB(3), MB(6), FAKE_SIZES } },
+	{ { "scattered pages, with threads", { { MB(2), 1536, FAKE_PFN(512),
+	  PIN_LEAF_PTE, 0, FAKE_SCATTERED } }, MB(2), MB(2), MB(6),
 	  FAKE_SIZES } },
 	{ { "leaves, alone", { { MB(2), 8192, FAKE_PFN(512), PIN_LEAF_PMD,
 	  PMD_FOLIO } }, MB(2), MB(2), MB(32), FAKE_SIZES }, 1 },
@@ -624,8 +624,8 @@ static const struct undo_case {
 	{ { "leaves and seams", { { MB(2), 8192, FAKE_PFN(512 + 2048),
 	  PIN_LEAF_PMD, PMD_FOLIO } }, MB(2), GB(1) + MB(10), MB(32),
 	  FAKE_SIZES } },
-	{ { "pages and seams", { { MB(2), 2048, FAKE_PFN(512 + 77),
-	  PIN_LEAF_PTE } }, MB(2), MB(2) + 77 * SZ_4K, MB(8), FAKE_SIZES } },
+	{ { "pages and seams", { { MB(2), 1536, FAKE_PFN(512 + 77),
+	  PIN_LEAF_PTE } }, MB(2), MB(2) + 77 * SZ_4K, MB(6), FAKE_SIZES } },
 	{ { "pages, leaves, pfns", { { MB(2), 512, FAKE_PFN(7), PIN_LEAF_PTE },
 	  { MB(4), 2048, FAKE_PFN(1024), PIN_LEAF_PMD, PMD_FOLIO }, { MB(12),
 	  1024, FAKE_PFN(8192), PIN_LEAF_PTE, 0, FAKE_PFNMAP } }, MB(2), MB(2),
@@ -655,13 +655,14 @@ static void mapper_expect_undone(struct kunit *test, struct mapper *m,
 	KUNIT_ASSERT_TRUE(test, xa_empty(&m->rec.frags));
 }
 
-/* Places where a failure is tried: around each span's ends, and in them. */
-static unsigned long next_page(unsigned long page, unsigned long pages)
+/* Places where a failure is tried: the pages at the ends of each span. */
+static unsigned long next_page(const struct mapper *m, unsigned long page)
 {
-	unsigned long in_span = page % PMD_PAGES;
+	unsigned long last = PMD_PAGES - 1;
+	unsigned long in_span = ((m->range.vaddr >> PAGE_SHIFT) + page) &
+				last;
 
-	return page + (in_span == 0 || in_span == PMD_PAGES - 1 ? 1 :
-		       in_span == 1 ? 254 : 255);
+	return page + (in_span == 0 || in_span == last ? 1 : last - in_span);
 }
 
 static void range_pin_fails(struct kunit *test)
@@ -670,7 +671,7 @@ static void range_pin_fails(struct kunit *test)
 	unsigned long page, charged, pages = m->range.size >> PAGE_SHIFT;
 	int ret;
 
-	for (page = 0; page < pages; page = next_page(page, pages)) {
+	for (page = 0; page < pages; page = next_page(m, page)) {
 		fake->mm.fail_va = m->range.vaddr + (page << PAGE_SHIFT);
 		fake->mm.fail_error = -EHWPOISON;
 		ret = map_range_map(&m->range, &charged);
@@ -752,7 +753,7 @@ static void range_iommu_fails(struct kunit *test)
 	int ret;
 
 	for (which = 0; which < 2; which++) {
-		for (nth = 0; ; nth += nth < 20 ? 1 : 101) {
+		for (nth = 0; ; nth += nth < 18 ? 1 : 257) {
 			m->fd[which]->fail_error = -ENOSPC;
 			m->fd[which]->fail_after = nth;
 			ret = map_range_map(&m->range, &charged);
@@ -838,13 +839,13 @@ static void range_page_is_busy(struct kunit *test)
 	struct mapper *m = mapper_make_undo(test);
 	unsigned long charged;
 	unsigned int i;
-	int times, ret;
+	int times, ret = 0;
 
-	fake->mm.fail_va = m->range.vaddr + 600 * PAGE_SIZE;
+	fake->mm.fail_va = m->range.vaddr + 100 * PAGE_SIZE;
 	if (fake->mm.areas[0].leaf == PIN_LEAF_PMD)
 		fake->mm.fail_va = m->range.vaddr + MB(4);
 	for (i = 0; i < ARRAY_SIZE(errors); i++) {
-		for (times = 1; times < 20; times++) {
+		for (times = 1; times < 40; times += times < 8 ? 1 : 31) {
 			fake->mm.fail_error = errors[i];
 			fake->mm.fail_times = times;
 			ret = map_range_map(&m->range, &charged);
@@ -881,7 +882,7 @@ static void range_killed(struct kunit *test)
 	allow_signal(SIGKILL);
 	fake->mm.on_pin = kill_caller;
 	fake->mm.on_pin_arg = get_current();
-	for (page = 0; page < pages; page = next_page(page, pages)) {
+	for (page = 0; page < pages; page = next_page(m, page)) {
 		fake->mm.fail_va = m->range.vaddr + (page << PAGE_SHIFT);
 		ret = map_range_map(&m->range, &charged);
 		if (fatal_signal_pending(get_current()))
@@ -970,7 +971,7 @@ static void range_copy_fails(struct kunit *test)
 	to.domains = &domain;
 	to.nr = 1;
 	range.tgt = &to;
-	for (nth = 0; ; nth += nth < 20 ? 1 : 101) {
+	for (nth = 0; ; nth += nth < 18 ? 1 : 257) {
 		copy->fail_error = -ENOSPC;
 		copy->fail_after = nth;
 		ret = map_range_copy(&range, &m->tgt);

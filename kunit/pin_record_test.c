@@ -241,15 +241,13 @@ static int held_add(struct pin_record *rec, const struct held *held)
 	return pin_record_add(rec, held->va, held->run, held->nr);
 }
 
-static struct pin_record held_record(struct kunit *test,
-				     const struct held *held)
+static void held_record(struct kunit *test, const struct held *held,
+			struct pin_record *rec)
 {
-	struct pin_record rec = { };
-
-	KUNIT_ASSERT_EQ(test, 0, pin_record_init(&rec, held->va,
+	memset(rec, 0, sizeof(*rec));
+	KUNIT_ASSERT_EQ(test, 0, pin_record_init(rec, held->va,
 						 held->end - held->va));
-	KUNIT_ASSERT_EQ(test, 0, held_add(&rec, held));
-	return rec;
+	KUNIT_ASSERT_EQ(test, 0, held_add(rec, held));
 }
 
 /* A walk yields each page once, as the runs have it, and no run crosses. */
@@ -287,7 +285,7 @@ static void record_walk(struct kunit *test)
 	struct held held;
 
 	held_make(test, test->param_value, &held);
-	rec = held_record(test, &held);
+	held_record(test, &held, &rec);
 	held_walk(test, &rec, &held, held.va, held.end);
 	pin_record_destroy(&rec);
 }
@@ -312,7 +310,7 @@ static void record_walk_parts(struct kunit *test)
 	struct held held;
 
 	held_make(test, test->param_value, &held);
-	rec = held_record(test, &held);
+	held_record(test, &held, &rec);
 	if (held.end - held.va > GB(1))
 		step = MB(254) + 33 * PAGE_SIZE;
 	else if (held.end - held.va > MB(16))
@@ -331,7 +329,7 @@ static void record_leaf_of_each_span(struct kunit *test)
 	unsigned long va;
 
 	held_make(test, test->param_value, &held);
-	rec = held_record(test, &held);
+	held_record(test, &held, &rec);
 	for (va = held.va; va < held.end;
 	     va = (va & PIN_SPAN_MASK) + PIN_SPAN_SIZE)
 		KUNIT_ASSERT_EQ(test, (int)held.run[held_at(&held, va)].leaf,
@@ -363,7 +361,7 @@ static void record_unpin(struct kunit *test)
 	unsigned int i;
 
 	held_make(test, test->param_value, &held);
-	rec = held_record(test, &held);
+	held_record(test, &held, &rec);
 	held_pin(&held);
 	for (i = 0; i < held.nr; i++) {
 		if (ext.nr && ext.pfn + ext.nr == held.run[i].pfn) {
@@ -412,7 +410,7 @@ static void record_clear_all(struct kunit *test)
 	unsigned long va;
 
 	held_make(test, test->param_value, &held);
-	rec = held_record(test, &held);
+	held_record(test, &held, &rec);
 	pin_record_clear(&rec, held.va, held.end);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&rec.frags));
 	for (va = held.va; va < held.end;
@@ -474,14 +472,14 @@ static void record_part(struct kunit *test)
 	struct held held;
 
 	held_make(test, &three_spans, &held);
-	rec = held_record(test, &held);
+	held_record(test, &held, &rec);
 	/* Nothing is kept of a span with too many runs. */
 	KUNIT_ASSERT_EQ(test, BIT(0) | BIT(1), record_has(&rec));
 	pin_record_forget(&rec, c->from, c->to);
 	KUNIT_EXPECT_EQ(test, c->forgotten, record_has(&rec));
 	pin_record_destroy(&rec);
 
-	rec = held_record(test, &held);
+	held_record(test, &held, &rec);
 	pin_record_clear(&rec, c->from, c->to);
 	KUNIT_EXPECT_EQ(test, c->cleared, record_has(&rec));
 	pin_record_destroy(&rec);
