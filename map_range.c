@@ -275,11 +275,15 @@ static void map_worker_put(struct map_work *work, struct map_worker *worker)
 static bool map_worker_begin(struct map_work *work, struct map_worker *worker,
 			     unsigned long idx)
 {
+	bool stop;
+
 	spin_lock(&work->lock);
+	stop = work->killed || idx > work->fail;
 	worker->idx = idx;
-	worker->stop = work->killed || idx > work->fail;
+	worker->stop = stop;
 	spin_unlock(&work->lock);
-	return !worker->stop;
+	/* By now others may have set it. */
+	return !stop;
 }
 
 /* A chunk failed: those behind it need not be done. */
