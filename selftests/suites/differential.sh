@@ -1,20 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# In the guest: run all functional cases against the stock driver, against ours
-# as it is used, and against ours with several threads even for small maps.
-# Leaves /out/WHO.json and /out/WHO.log for each; the host compares.
+# In the guest: run functional cases.
+#
+#	differential.sh FILTER WHO...
+#
+# WHO is "stock", the stock driver; "mt", ours as it is used; "mt-threads", ours with
+# several threads even for small maps. Leaves /out/WHO.json and /out/WHO.log for
+# each; the host compares.
 
 selftest=/test/vfio_mt_selftest
 mock=/test/vfio_mt_mock.ko
-filter=${1:-*}
+filter=$1
+shift
 status=0
 
 run()
 {
-	who=$1 driver=$2
-	shift 2
-	echo "# $who"
+	driver=$1
+	shift
 	backend "$driver" "$@" || exit 1
 	[ ! -f "$mock" ] || insmod "$mock" || exit 1
 	if ! $selftest test --driver "$driver" --gtest_filter="$filter" \
@@ -26,7 +30,20 @@ run()
 	[ ! -f "$mock" ] || rmmod vfio_mt_mock || exit 1
 }
 
-run stock stock
-run mt mt
-run mt-threads mt helper_us=0 min_chunk_mb=2 max_threads=8 lockvm_cache_pages=1000
+for who; do
+	echo "# $who"
+	case $who in
+	stock|mt)
+		run "$who"
+		;;
+	mt-threads)
+		run mt helper_us=0 min_chunk_mb=2 max_threads=8 \
+			lockvm_cache_pages=1000
+		;;
+	*)
+		echo "differential.sh: who is $who?"
+		status=2
+		;;
+	esac
+done
 exit $status
