@@ -5,6 +5,9 @@
 # make demo     measure it against the stock driver, in a test guest
 # make bench    measure everything, and draw it: doc/bench
 # make check    run all tests
+# make coverage which lines of the module they reach
+# make check-detectors
+#               build it with faults, and see that they are found
 # make help     the rest
 
 SHELL := /bin/bash
@@ -17,8 +20,8 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
-.PHONY: all module selftests mock demo bench check soak fuzz lint load unload clean \
-	setup help
+.PHONY: all module selftests mock demo bench check soak fuzz lint coverage \
+	check-detectors load unload clean setup help
 
 all: module
 
@@ -62,6 +65,12 @@ fuzz: module selftests
 
 lint:
 	@scripts/lint
+
+coverage:
+	@scripts/coverage $(SUITES)
+
+check-detectors:
+	@scripts/check-detectors $(FAULTS)
 
 # A real host: see README.md.
 unload load:
