@@ -85,21 +85,47 @@ static int make_file(Backing backing, std::size_t size)
 }
 
 /*
- * Memory that is allocated one page after the other tends to be contiguous. So the
- * file gets its pages in an order in which neighbours in the file, but for those of
- * one run, are none in time.
+ * The order in which the file gets its pages. Memory that is allocated one page after the
+ * other tends to be contiguous; when shuffled, neighbours in the file, but for those of one
+ * run, are none in time.
  */
-static void fill_shuffled(int fd, std::size_t size, std::size_t run_pages)
+static std::vector<std::size_t> fill_order(std::size_t nr, std::size_t run)
 {
-	const std::size_t run = run_pages * page;
-	std::vector<std::size_t> order((size + run - 1) / run);
+	std::vector<std::size_t> runs((nr + run - 1) / run), order;
 
-	std::iota(order.begin(), order.end(), std::size_t{0});
-	std::ranges::shuffle(order, std::mt19937{1});
-	for (const std::size_t i : order)
-		for (std::size_t at = i * run; at < std::min(size, (i + 1) * run); at += page)
-			if (::pwrite(fd, "", 1, static_cast<off_t>(at)) != 1)
-				throw std::runtime_error("cannot fill a memfd: " + errno_name(errno));
+	std::iota(runs.begin(), runs.end(), std::size_t{0});
+	if (run < nr)
+		std::ranges::shuffle(runs, std::mt19937{1});
+	for (const std::size_t i : runs)
+		for (std::size_t at = i * run; at < std::min(nr, (i + 1) * run); at++)
+			order.push_back(at);
+	return order;
+}
+
+static void fill_file(int fd, std::size_t unit, std::size_t size, std::size_t run_pages)
+{
+	const Memory view = Memory::map(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	const auto order = fill_order(size / unit, run_pages ? run_pages : size / unit);
+	const auto touch = [&] {
+		for (const std::size_t i : order)
+			*reinterpret_cast<volatile std::byte *>(view.at(i * unit)) = std::byte{1};
+	};
+
+	touch();
+	if (run_pages || size <= unit)
+		return;
+	/*
+	 * Huge pages are on a list from which the last one added is taken first: they may come
+	 * in falling order. Given back in that order, they will come the other way round.
+	 */
+	const auto pfns = pfns_of(view);
+
+	if (pfns[unit / page] < pfns[0]) {
+		if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			    static_cast<off_t>(size)))
+			throw std::runtime_error("fallocate: " + errno_name(errno));
+		touch();
+	}
 }
 
 Memory allocate_aliased(const AliasOptions &options, Backing backing, std::size_t size)
@@ -108,9 +134,7 @@ Memory allocate_aliased(const AliasOptions &options, Backing backing, std::size_
 	const Fd file(make_file(backing, file_size));
 	Memory memory = Memory::reserve(size, huge_1g);
 
-	if (backing == Backing::memfd)
-		fill_shuffled(file.get(), file_size,
-			options.run_pages ? options.run_pages : file_size / page);
+	fill_file(file.get(), page_size(backing), file_size, options.run_pages);
 	for (std::size_t at = 0; at < size; at += file_size)
 		memory.place(at, std::min(file_size, size - at), PROT_READ | PROT_WRITE, MAP_SHARED,
 			file.get());

@@ -21,8 +21,8 @@ namespace selftest
 struct AliasOptions {
 	std::size_t memory = 256 * mib; /* that the range is made of; at least one page */
 	/*
-	 * memfd: physically contiguous in runs of so many pages only. 0: as it comes, and
-	 * huge pages are never cut.
+	 * Physically contiguous in runs of so many pages, of the size in which this memory
+	 * comes. 0: as much as can be had.
 	 */
 	std::size_t run_pages = 0;
 };

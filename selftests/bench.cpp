@@ -311,9 +311,9 @@ private:
 		const std::size_t unit = page_size(*backing_from(sample.config.backing));
 		const auto leaves = static_cast<double>(sample.config.size / unit);
 
-		text << std::setprecision(1) << "\t" << sample.config.size / unit << " leaves: "
-		     << map / leaves << " ns map, " << unmap / leaves << " ns unmap each; "
-		     << static_cast<double>(sample.kernel_bytes) / kib
+		text << std::setprecision(1) << "\t" << sample.config.size / unit
+		     << " leaves: " << map / leaves << " ns map, " << unmap / leaves
+		     << " ns unmap each; " << static_cast<double>(sample.kernel_bytes) / kib
 		     << " KiB of the kernel's memory while mapped\n";
 		return text.str();
 	}

@@ -17,9 +17,9 @@ namespace selftest
 struct BenchOptions {
 	std::vector<std::size_t> sizes;
 	std::vector<Backing> backings;
-	std::vector<bool> populated; /* one run for each: cold (false), populated (true) */
-	unsigned threads = 1;	     /* of this program, mapping disjoint parts at once */
-	unsigned reps = 0; /* 0: 3, or 1 with count */
+	std::vector<bool> populated;	  /* one run for each: cold (false), populated (true) */
+	unsigned threads = 1;		  /* of this program, mapping disjoint parts at once */
+	unsigned reps = 0;		  /* 0: 3, or 1 with count */
 	std::size_t chunk = 0;		  /* bytes for each MAP_DMA call; 0: all in one */
 	std::string format = "table";	  /* of standard output: table, json, csv */
 	std::string json_file, csv_file;  /* the data, too, in files */

@@ -28,14 +28,14 @@ def cost($sample; $op; $per):
 
 def check_cost($all; $margin):
 	. as $row | sample($all; .file; .backing; .size) as $sample |
-	([.limit, .usual * (1 + $margin)] | min) as $allowed |
+	([.limit // infinite, .usual * (1 + $margin)] | min) as $allowed |
 	(if .per == 4096 then "4 KiB" else "leaf" end) as $unit |
 	"\(.file): \(.backing), \(.size | gib): \(.op)" as $what |
 	if $sample == null then line(false; "\($what): not measured")
 	else cost($sample; .op; .per) as $cost |
 		line($cost <= $allowed;
 		     "\($what): \($cost | rounded) instructions a \($unit), " +
-		     "usually \($row.usual), limit \($row.limit)")
+		     "usually \($row.usual), limit \($row.limit // "none")")
 	end;
 
 def check_linear($all):
@@ -54,7 +54,8 @@ def check_memory($all; $noise):
 	. as $row | sample($all; .file; .backing; .size) as $sample |
 	"\(.file): \(.backing), \(.size | gib): memory" as $what |
 	if $sample == null then line(false; "\($what): not measured")
-	else line($sample.kernel_bytes <= $row.limit + $noise;
+	else line($sample.kernel_bytes <= $row.limit + $noise and
+		  $sample.kernel_bytes >= $row.least;
 		  "\($what): \($sample.kernel_bytes / 1024) KiB, limit \($row.limit / 1024)")
 	end;
 

@@ -220,7 +220,7 @@ void add_bench_options(CLI::App *command, BenchOptions &options, BenchTexts &tex
 		->needs(alias)
 		->capture_default_str();
 	command->add_option("--alias-run", texts.alias_run,
-		       "memfd: physically contiguous in runs of so many pages only (0: as it comes)")
+		       "physically contiguous in runs of so many pages only (0: as can be had)")
 		->needs(alias);
 }
 

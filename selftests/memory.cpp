@@ -240,6 +240,24 @@ void populate(const Memory &memory)
 		*reinterpret_cast<volatile std::byte *>(memory.at(at)) = std::byte{0};
 }
 
+std::vector<std::uint64_t> pfns_of(const Memory &memory)
+{
+	constexpr std::uint64_t pfn_mask = (std::uint64_t{1} << 55) - 1;
+	std::vector<std::uint64_t> pfns(memory.size() / page);
+	const int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	const auto bytes = static_cast<ssize_t>(pfns.size() * sizeof(pfns[0]));
+	const auto got = ::pread(fd, pfns.data(), static_cast<std::size_t>(bytes),
+		static_cast<off_t>(memory.address() / page * sizeof(pfns[0])));
+
+	::close(fd);
+	if (got != bytes)
+		fail("/proc/self/pagemap");
+	for (auto &pfn : pfns)
+		if (!(pfn &= pfn_mask))
+			throw std::runtime_error("a page without a pfn in /proc/self/pagemap");
+	return pfns;
+}
+
 static std::uint64_t word(std::uint64_t index, unsigned seed)
 {
 	/* splitmix64: any two words, of any two seeds, differ. */

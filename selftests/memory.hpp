@@ -84,6 +84,9 @@ std::optional<std::string> lacking(Backing backing, std::size_t size);
 Memory allocate(Backing backing, std::size_t size, const std::string &file_dir = "/tmp");
 void populate(const Memory &memory);
 
+/* The physical page behind each page, all of which are there. Only root may know. */
+std::vector<std::uint64_t> pfns_of(const Memory &memory);
+
 /* A memfd with size bytes, flags as of memfd_create. The descriptor is the caller's. */
 int make_memfd(std::size_t size, unsigned flags = 0);
 

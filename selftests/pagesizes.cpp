@@ -58,22 +58,6 @@ struct Observed {
 	std::size_t maps, unmaps;
 };
 
-static std::vector<std::uint64_t> pfns_of(const Memory &memory)
-{
-	constexpr std::uint64_t pfn_mask = (std::uint64_t{1} << 55) - 1;
-	std::vector<std::uint64_t> pfns(memory.size() / page);
-	const Fd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-	const auto bytes = static_cast<ssize_t>(pfns.size() * sizeof(pfns[0]));
-
-	if (::pread(pagemap.get(), pfns.data(), static_cast<std::size_t>(bytes),
-		    static_cast<off_t>(memory.address() / page * sizeof(pfns[0]))) != bytes)
-		throw std::runtime_error("cannot read /proc/self/pagemap");
-	for (auto &pfn : pfns)
-		if (!(pfn &= pfn_mask))
-			throw std::runtime_error("a page without a pfn in /proc/self/pagemap");
-	return pfns;
-}
-
 /*
  * 2 MiB pages in the order of their physical addresses, the longest contiguous part first:
  * an IOMMU can map much of that by pages of 1 GiB.
@@ -317,7 +301,8 @@ private:
 			const Observed driver = observe(subject, place, trace_);
 
 			why = difference(reference, driver);
-			std::printf("# pages: %zu (%zu), calls to map: %zu (%zu), to unmap: %zu (%zu)\n",
+			std::printf("# pages: %zu (%zu), calls to map: %zu (%zu), to unmap: %zu "
+				    "(%zu)\n",
 				driver.pages.size(), reference.pages.size(), driver.maps,
 				reference.maps, driver.unmaps, reference.unmaps);
 			if (options_.verbose || !why.empty())

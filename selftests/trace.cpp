@@ -23,8 +23,8 @@ static constexpr const char *buffer_kib = "32768";
 static void set(const std::string &name, const std::string &value)
 {
 	if (!write_file(tracefs + name, value))
-		throw std::runtime_error("cannot write " + tracefs + name +
-					 ": is tracefs mounted, and am I root?");
+		throw std::runtime_error(
+			"cannot write " + tracefs + name + ": is tracefs mounted, and am I root?");
 }
 
 IommuTrace::IommuTrace()

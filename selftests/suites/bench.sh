@@ -43,9 +43,11 @@ alias)
 	count alias-2m --alias --state populated --size $sizes_2m --backing 2m
 	count alias-1g --alias --state populated --size $sizes_1g --backing 1g
 	count alias-4k --alias --state populated --size $sizes_4k --backing memfd
+	count alias-2m-run1 --alias --alias-run 1 --state populated \
+		--size 4G --backing 2m
 	count alias-4k-run1 --alias --alias-run 1 --state populated \
 		--size 1G --backing memfd
-	count alias-4k-run10 --alias --alias-run 10 --state populated \
+	count alias-4k-run20 --alias --alias-run 20 --state populated \
 		--size 1G --backing memfd
 	;;
 wall)

@@ -18,8 +18,11 @@ pages)
 alias)
 	# A TiB needs an IOMMU with 48 address bits. 320 GiB are no power of two.
 	bench --alias --size 32G,320G,1T --backing 2m --json /out/alias.json
-	# Runs of ten pages are too short to be few, and too long to be given up.
-	bench --alias --alias-run 1 --size 4G --backing memfd --json /out/alias-run1.json
-	bench --alias --alias-run 10 --size 4G --backing memfd --json /out/alias-run10.json
+	# No two leaves are neighbours: each costs a call of the IOMMU's driver.
+	bench --alias --alias-run 1 --size 32G --backing 2m --json /out/alias-leaves.json
+	# Pages that nothing is recorded of, and runs so short that they are many, but
+	# not too many to be recorded.
+	bench --alias --alias-run 1 --size 1G --backing memfd --json /out/alias-pages.json
+	bench --alias --alias-run 20 --size 2G --backing memfd --json /out/alias-runs.json
 	;;
 esac
