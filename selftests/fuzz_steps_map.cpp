@@ -242,9 +242,12 @@ bool FuzzSequence::remap()
 	const bool moves = !err && mapping->owner != owner_self;
 	Answers answers{err};
 
-	/* It is charged to this process from now on; a charge of nothing is one, too. */
-	if (moves && room() >= 0 && (mapping->charged > room() || vm_locked_pages() > limit_))
+	/* It is charged to this process from now on. Nothing to charge is too much for the
+	 * stock driver when the limit is exceeded already. */
+	if (moves && room() >= 0 && mapping->charged > room())
 		answers = {ENOMEM};
+	else if (moves && room() == 0 && vm_locked_pages() > limit_)
+		answers = {0, ENOMEM};
 	const Result result = c->handle.map_addr(args.iova, args.vaddr, args.size, args.flags);
 
 	expect(show(*c) + " " + range_text(args.iova, args.size), result, answers);

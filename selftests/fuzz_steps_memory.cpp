@@ -173,6 +173,15 @@ FuzzSequence::Place FuzzSequence::choose_target(const FuzzContainer &c, bool mus
 	return must_be_seen ? Place{} : unmapped_place(c);
 }
 
+/* A device takes 100 ms, and a busy host many times that. */
+static bool wait_long(const Edu &engine)
+{
+	for (int tries = 0; tries < 6; tries++)
+		if (engine.wait())
+			return true;
+	return false;
+}
+
 bool FuzzSequence::dma()
 {
 	std::vector<FuzzGroup *> able;
@@ -190,10 +199,10 @@ bool FuzzSequence::dma()
 	if (!from.iova || !to.iova)
 		return false;
 	group.engine->start_read(from.iova, tag_bytes);
-	bool ended = group.engine->wait();
+	bool ended = wait_long(*group.engine);
 
 	group.engine->start_write(to.iova, tag_bytes);
-	ended &= group.engine->wait();
+	ended &= wait_long(*group.engine);
 	note(show(c) + " " + hex(from.iova) + (from.reachable ? " to " : " (unmapped) to ") +
 		hex(to.iova) + (to.reachable ? "" : " (not writable)"));
 	if (!ended)
