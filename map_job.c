@@ -22,6 +22,8 @@
  * A helper works on behalf of the caller, and within its limits:
  *  - CPUs: the caller's affinity, which includes its cpuset's;
  *  - priority: its nice value and scheduling policy;
+ *  - cgroups of version 1: it joins the caller's, whose controllers then treat
+ *    it as they treat the caller;
  *  - memory: the memory cgroup of the borrowed mm is charged, for page tables
  *    and the module's own memory as well as for the pages; the nodes allowed by
  *    the caller's cpuset and its NUMA policy are taken over. The policy is
@@ -29,8 +31,11 @@
  *    ioctl until the helper is done;
  *  - privileges: a page fault may allocate blocks of a file. It does so with the
  *    caller's credentials.
- * On kernels before 6.4, CPU time and file I/O are charged to no cgroup of
- * version 2, as for any kernel thread. doc/differences.md says so to the
+ *  - file I/O: what is read for a page fault is the caller's cgroup's.
+ * On kernels before 6.4, no kernel thread can be in a cgroup of version 2. So
+ * CPU time is charged to none, and memory that is charged to the cgroup of the
+ * thread that asks, and not to the mm's, must be left to the caller: that is
+ * hugetlb's, see map_job_charges_hugetlb(). doc/differences.md says so to the
  * administrator.
  *
  * Stopping: a fatal signal to the caller is told to the job's maker, by
@@ -44,6 +49,7 @@
  *    helpers; it is taken once a chunk, never in one. run->active counts the
  *    helpers that may still call thread_fn.
  */
+#include <linux/cgroup.h>
 #include <linux/completion.h>
 #include <linux/cpuset.h>
 #include <linux/cred.h>
@@ -89,6 +95,44 @@ unsigned int map_job_threads(unsigned int limit)
 	if (!limit)
 		limit = MAP_JOB_THREADS_DEFAULT;
 	return clamp(cpus, 1U, limit);
+}
+
+#ifdef CONFIG_CGROUPS
+/* Do helpers become part of the caller's group, so that it limits them? */
+static bool __maybe_unused
+map_job_joins(const struct cgroup_subsys_state *css)
+{
+#ifdef HAVE_PADATA_MT
+	return false;
+#else
+	return css->cgroup->root != &cgrp_dfl_root;
+#endif
+}
+#endif
+
+/**
+ * map_job_charges_hugetlb - do helpers charge huge pages to whom they should?
+ *
+ * Pages from hugetlb's pools are charged to the cgroup of the thread that faults
+ * them in. Helpers share those of version 1 only, and the root.
+ *
+ * Context: Process context.
+ * Return: false if memory from such a pool must be faulted in by the caller.
+ */
+bool map_job_charges_hugetlb(void)
+{
+#ifdef CONFIG_CGROUP_HUGETLB
+	const struct cgroup_subsys_state *css;
+	bool does;
+
+	rcu_read_lock();
+	css = task_css(current, hugetlb_cgrp_id);
+	does = !css->parent || map_job_joins(css);
+	rcu_read_unlock();
+	return does;
+#else
+	return true;
+#endif
 }
 
 #ifdef HAVE_PADATA_MT
@@ -237,6 +281,23 @@ static nodemask_t map_job_caller_nodes(const struct map_job_run *run)
 	return nodes;
 }
 
+/*
+ * Have the calling helper's file I/O charged to the caller's cgroup, or to its
+ * own again.
+ */
+static void map_job_charge_io(const struct map_job_run *run, bool on)
+{
+#ifdef CONFIG_BLK_CGROUP
+	struct cgroup_subsys_state *css = NULL;
+
+	if (on)
+		css = task_get_css(run->caller, io_cgrp_id);
+	kthread_associate_blkcg(css);
+	if (css)
+		css_put(css);
+#endif
+}
+
 /* Work with the caller's memory, and as its cpuset and its policy demand. */
 static void map_job_work_on_mm(struct map_job_run *run)
 {
@@ -249,9 +310,11 @@ static void map_job_work_on_mm(struct map_job_run *run)
 	old_memcg = set_active_memcg(memcg);
 	set_mems_allowed(map_job_caller_nodes(run));
 	own = map_job_swap_policy(map_job_caller_policy(run));
+	map_job_charge_io(run, true);
 
 	map_job_work(run);
 
+	map_job_charge_io(run, false);
 	map_job_swap_policy(own);
 	set_active_memcg(old_memcg);
 	mem_cgroup_put(memcg);
@@ -276,6 +339,38 @@ static int map_job_helper(void *arg)
 	return 0;
 }
 
+#ifdef CONFIG_CGROUPS
+/* Is @task in a group that limits it, and that helpers can join? */
+static bool map_job_has_groups(struct task_struct *task)
+{
+	const struct cgroup_subsys_state *css;
+	bool has = false;
+	int i;
+
+	rcu_read_lock();
+	for (i = 0; i < CGROUP_SUBSYS_COUNT && !has; i++) {
+		css = task_css(task, i);
+		has = css && css->parent && map_job_joins(css);
+	}
+	rcu_read_unlock();
+	return has;
+}
+#endif
+
+/*
+ * Joining takes its time, while nobody can fork: it is not done where it changes
+ * nothing.
+ */
+static int map_job_join_groups(const struct map_job_run *run,
+			       struct task_struct *task)
+{
+#ifdef CONFIG_CGROUPS
+	if (map_job_has_groups(run->caller))
+		return cgroup_attach_task_all(run->caller, task);
+#endif
+	return 0;
+}
+
 /* Let @task have what the caller has, no more. */
 static int map_job_adopt(const struct map_job_run *run,
 			 struct task_struct *task)
@@ -291,7 +386,9 @@ static int map_job_adopt(const struct map_job_run *run,
 	/* A deadline cannot be shared. */
 	if (caller->policy == SCHED_DEADLINE)
 		attr.sched_policy = SCHED_NORMAL;
-	return sched_setattr_nocheck(task, &attr) ? :
+	/* Groups come first: a cpuset sets the affinity of who joins it. */
+	return map_job_join_groups(run, task) ? :
+	       sched_setattr_nocheck(task, &attr) ? :
 	       set_cpus_allowed_ptr(task, &caller->cpus_mask);
 }
 
@@ -359,8 +456,10 @@ static void map_job_wake_helpers(struct map_job_run *run)
 {
 	unsigned int i;
 
+	spin_lock(&run->lock);
 	for (i = 0; i < run->nr_helpers; i++)
 		send_sig(SIGKILL, run->helpers[i], 1);
+	spin_unlock(&run->lock);
 }
 
 /*
@@ -389,8 +488,14 @@ static void map_job_run_threads(struct map_job_run *run)
 	queue_work(system_unbound_wq, &run->make);
 	map_job_work(run);
 
-	if (run->how->kill && fatal_signal_pending(current))
+	/*
+	 * The work item may be waiting for the cgroups' lock, its holder for the
+	 * mmap lock, and that is held by a helper in a page fault.
+	 */
+	if (run->how->kill && fatal_signal_pending(current)) {
 		map_job_stop(run);
+		map_job_wake_helpers(run);
+	}
 	cancel_work_sync(&run->make);
 	destroy_work_on_stack(&run->make);
 	map_job_wait(run);

@@ -548,6 +548,33 @@ static u64 map_estimate_ns(const struct map_work *work)
 	return div64_u64(ns, samples) * (range->size >> PIN_SPAN_SHIFT);
 }
 
+/* Does any of the range come from a pool of huge pages? */
+static bool map_has_hugetlb(const struct map_work *work)
+{
+	unsigned long va = untagged_addr(work->range->vaddr);
+	struct mm_struct *mm = work->range->owner.mm;
+	struct vm_area_struct *vma;
+	bool has = false;
+
+	VMA_ITERATOR(vmi, mm, va);
+
+	mmap_read_lock(mm);
+	for_each_vma_range(vmi, vma, va + work->range->size) {
+		has = is_vm_hugetlb_page(vma);
+		if (has)
+			break;
+	}
+	mmap_read_unlock(mm);
+	return has;
+}
+
+/* Is there memory that the caller has to fault in itself? */
+static bool map_is_for_caller(const struct map_work *work)
+{
+	return !work->from && !map_job_charges_hugetlb() &&
+	       map_has_hugetlb(work);
+}
+
 /* How many threads the work is worth. */
 static unsigned int map_threads(const struct map_work *work)
 {
@@ -563,7 +590,7 @@ static unsigned int map_threads(const struct map_work *work)
 	if (us)
 		worth = min(worth, div64_u64(map_estimate_ns(work),
 					     us * 1000ULL) + 1);
-	return worth;
+	return worth > 1 && map_is_for_caller(work) ? 1 : worth;
 }
 
 /* Where a cut wanted at @va goes: on a leaf boundary. */
