@@ -316,6 +316,21 @@ void Mock::zap(std::uint64_t offset, std::uint64_t size, bool disabled) const
 	must(fd(), VFIO_MT_MOCK_ZAP, &zap, "ZAP");
 }
 
+void Mock::hold(bool on) const
+{
+	if (::ioctl(fd(), VFIO_MT_MOCK_HOLD, on ? 1UL : 0UL))
+		throw std::runtime_error("HOLD");
+}
+
+int Mock::held() const
+{
+	const int held = ::ioctl(fd(), VFIO_MT_MOCK_HELD, 0UL);
+
+	if (held < 0)
+		throw std::runtime_error("HELD");
+	return held;
+}
+
 /* MockDevice */
 
 MockAnswer MockDevice::pin(std::uint64_t iova, int pages, unsigned prot, unsigned context) const

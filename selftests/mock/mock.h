@@ -92,6 +92,8 @@ int mock_mem_init(void);
 void mock_mem_exit(void);
 int mock_mem_mmap(struct file *file, struct vm_area_struct *vma);
 void mock_mem_zap(struct file *file, const struct vfio_mt_mock_zap *zap);
+void mock_mem_hold(bool on);
+int mock_mem_held(void);
 void mock_mem_reset(void);
 void mock_mem_page_state(struct vfio_mt_mock_page *state);
 void mock_mem_pfn_state(struct vfio_mt_mock_page *state);

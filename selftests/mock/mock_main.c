@@ -484,6 +484,11 @@ static long mock_ioctl(struct file *file, unsigned int cmd,
 		return mock_mem_unpoison(argument);
 	case VFIO_MT_MOCK_RELEASE_BRAKE:
 		return mock_brake_release();
+	case VFIO_MT_MOCK_HOLD:
+		mock_mem_hold(argument);
+		return 0;
+	case VFIO_MT_MOCK_HELD:
+		return mock_mem_held();
 	default:
 		return -ENOTTY;
 	}

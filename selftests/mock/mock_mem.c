@@ -13,7 +13,7 @@
  *	ram	pages of the kernel that are not reserved
  *	patched	small pages that lie as those of a huge one do
  * Context: everything here runs in process context and may sleep.
- * Locking: bar_disabled is a plain flag (READ_ONCE); the memory itself is
+ * Locking: bar_disabled and hold are plain flags (READ_ONCE); the memory itself is
  *	allocated at load and freed at unload, when no mapping can be left
  *	because every VMA holds the control node's file and with it the module.
  */
@@ -26,6 +26,7 @@
 #include <linux/pfn_t.h>
 #include <linux/huge_mm.h>
 #include <linux/slab.h>
+#include <linux/wait.h>
 
 #include "mock.h"
 
@@ -40,6 +41,22 @@ static bool bar_disabled;
 static struct page *patched;
 
 #define PATCHED_PAGES	(VFIO_MT_MOCK_PATCHED_SIZE >> PAGE_SHIFT)
+static bool hold;
+static atomic_t held = ATOMIC_INIT(0);
+static DECLARE_WAIT_QUEUE_HEAD(hold_wait);
+
+/* Wait as long as faults are to take. Returns 0 or -ERESTARTSYS. */
+static int mock_mem_wait(void)
+{
+	int ret;
+
+	if (!READ_ONCE(hold))
+		return 0;
+	atomic_inc(&held);
+	ret = wait_event_killable(hold_wait, !READ_ONCE(hold));
+	atomic_dec(&held);
+	return ret;
+}
 
 /**
  * mock_mem_fault() - give one page of LAZY or UNRESERVED memory
@@ -56,7 +73,8 @@ static vm_fault_t mock_mem_fault(struct vm_fault *vmf)
 
 	if (index >= MEM_PAGES)
 		return VM_FAULT_SIGBUS;
-	if (kind == VFIO_MT_MOCK_MEM_LAZY && READ_ONCE(bar_disabled))
+	if (kind == VFIO_MT_MOCK_MEM_LAZY &&
+	    (mock_mem_wait() || READ_ONCE(bar_disabled)))
 		return VM_FAULT_SIGBUS;
 
 	return vmf_insert_pfn(vmf->vma, vmf->address,
@@ -180,11 +198,32 @@ void mock_mem_zap(struct file *file, const struct vfio_mt_mock_zap *zap)
 }
 
 /**
- * mock_mem_reset() - faults give LAZY memory again
+ * mock_mem_hold() - have faults on LAZY memory wait, or go on
+ * @on: which
+ */
+void mock_mem_hold(bool on)
+{
+	WRITE_ONCE(hold, on);
+	wake_up_all(&hold_wait);
+}
+
+/**
+ * mock_mem_held() - how many threads wait in a fault on LAZY memory?
+ *
+ * Return: the number.
+ */
+int mock_mem_held(void)
+{
+	return atomic_read(&held);
+}
+
+/**
+ * mock_mem_reset() - faults give LAZY memory again, at once
  */
 void mock_mem_reset(void)
 {
 	WRITE_ONCE(bar_disabled, false);
+	mock_mem_hold(false);
 }
 
 /**

@@ -106,6 +106,10 @@ public:
 	Memory memory(std::uint64_t kind, std::size_t size, int prot = PROT_READ | PROT_WRITE,
 		std::uint64_t offset = 0) const;
 	void zap(std::uint64_t offset, std::uint64_t size, bool disabled) const;
+	/* Faults on LAZY memory wait from now on, or go on. */
+	void hold(bool on) const;
+	/* How many threads wait in one. */
+	int held() const;
 
 private:
 	explicit Mock(Fd fd) : fd_(std::move(fd)) {}

@@ -378,6 +378,13 @@ struct vfio_mt_mock_zap {
 #define VFIO_MT_MOCK_RELEASE_BRAKE	_IO(VFIO_MT_MOCK_TYPE, 16)
 /* Argument: the pfn of a page that madvise(MADV_HWPOISON) has taken away. */
 #define VFIO_MT_MOCK_UNPOISON		_IO(VFIO_MT_MOCK_TYPE, 17)
+/*
+ * Argument: from now on, faults on LAZY memory wait (1), or do not, and those
+ * that wait go on (0).
+ */
+#define VFIO_MT_MOCK_HOLD		_IO(VFIO_MT_MOCK_TYPE, 24)
+/* Result: how many threads wait in such a fault. */
+#define VFIO_MT_MOCK_HELD		_IO(VFIO_MT_MOCK_TYPE, 25)
 
 /*
  * ------------------- all devices: the kernel side of VFIO -------------------
