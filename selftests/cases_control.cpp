@@ -1,0 +1,594 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Cases: the limits that a process is under hold for the threads that a driver
+ * uses on its behalf: CPUs, priority, memory and I/O.
+ *
+ * A map of memory with device memory strewn in, whose faults the test module
+ * holds up, has all its threads stopped in the middle of their work. They can be
+ * looked at then. The stock driver has only the caller.
+ */
+#include "case.hpp"
+#include "cgroup.hpp"
+#include "mock/mock_rig.hpp"
+#include "proc.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sstream>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <thread>
+#include <unistd.h>
+
+namespace selftest
+{
+
+using namespace std::chrono_literals;
+
+/* Threads are used, whatever the work is worth, and for each 2 MiB if need be. */
+struct Forced {
+	explicit Forced(unsigned threads) : max_threads("max_threads", std::to_string(threads)) {}
+
+	BackendParameter helper_us{"helper_us", "0"};
+	BackendParameter min_chunk{"min_chunk_mb", "2"};
+	BackendParameter max_threads;
+};
+
+/* The largest number of threads that the driver chooses by itself. */
+static constexpr unsigned default_threads = 16;
+static constexpr std::size_t held_spans = 18;
+
+static bool has_helpers()
+{
+	return module_refs(mt_module).has_value();
+}
+
+static std::string text_of(const cpu_set_t &cpus)
+{
+	std::string text;
+
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &cpus))
+			text += (text.empty() ? "" : ",") + std::to_string(cpu);
+	return text;
+}
+
+static cpu_set_t allowed_cpus(pid_t pid)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	if (::sched_getaffinity(pid, sizeof(cpus), &cpus))
+		throw std::runtime_error("sched_getaffinity");
+	return cpus;
+}
+
+static cpu_set_t first_cpus(int n)
+{
+	const cpu_set_t all = allowed_cpus(0);
+	cpu_set_t some;
+
+	CPU_ZERO(&some);
+	for (int cpu = 0; cpu < CPU_SETSIZE && n; cpu++)
+		if (CPU_ISSET(cpu, &all)) {
+			CPU_SET(cpu, &some);
+			n--;
+		}
+	return some;
+}
+
+static int last_cpu()
+{
+	const cpu_set_t all = allowed_cpus(0);
+	int cpu = CPU_SETSIZE - 1;
+
+	while (!CPU_ISSET(cpu, &all))
+		cpu--;
+	return cpu;
+}
+
+/* A line of /proc/PID/status. */
+static std::string status_line(pid_t pid, const std::string &name)
+{
+	std::istringstream in(read_file("/proc/" + std::to_string(pid) + "/status").value_or(""));
+
+	for (std::string line; std::getline(in, line);)
+		if (line.starts_with(name + ":"))
+			return line;
+	return "";
+}
+
+/* What decides where and when a thread may run. */
+struct Standing {
+	std::string cpus;
+	int policy;
+	int nice;
+	int priority;
+	std::string nodes;
+	std::string groups_v1;
+
+	bool operator==(const Standing &) const = default;
+
+	static Standing of(pid_t pid)
+	{
+		Standing s;
+		sched_param param = {};
+
+		s.cpus = text_of(allowed_cpus(pid));
+		s.policy = ::sched_getscheduler(pid);
+		::sched_getparam(pid, &param);
+		s.priority = param.sched_priority;
+		s.nice = ::getpriority(PRIO_PROCESS, static_cast<id_t>(pid));
+		s.nodes = status_line(pid, "Mems_allowed_list");
+		std::istringstream in(
+			read_file("/proc/" + std::to_string(pid) + "/cgroup").value_or(""));
+		/* "0::" is version 2, which kernel threads cannot be part of. */
+		for (std::string line; std::getline(in, line);)
+			if (!line.starts_with("0::"))
+				s.groups_v1 += line + " ";
+		return s;
+	}
+	std::string text() const
+	{
+		return "cpus " + cpus + " policy " + std::to_string(policy) + " nice " +
+		       std::to_string(nice) + " priority " + std::to_string(priority) + " " +
+		       nodes + " " + groups_v1;
+	}
+};
+
+/* The driver's threads that work for a thread. */
+static std::vector<pid_t> helpers_of(pid_t caller)
+{
+	const std::string wanted = "vfio_mt/" + std::to_string(caller) + "\n";
+	std::vector<pid_t> found;
+	std::error_code none;
+
+	for (const auto &entry : std::filesystem::directory_iterator("/proc", none)) {
+		const std::string name = entry.path().filename();
+		pid_t pid = 0;
+
+		if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc())
+			continue;
+		if (read_file("/proc/" + name + "/comm") == wanted)
+			found.push_back(pid);
+	}
+	return found;
+}
+
+class Control : public MockCase
+{
+protected:
+	/* Memory of which each thread that maps it gets stuck in its first chunk. */
+	Memory held_memory() const
+	{
+		Memory ram = Memory::reserve(held_spans * huge_2m, huge_2m);
+
+		/* Read only, never touched: quick to map. */
+		ram.place(0, ram.size(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS);
+		::madvise(ram.data(), ram.size(), MADV_NOHUGEPAGE);
+		for (std::size_t i = 0; i < held_spans; i++)
+			ram.place(i * huge_2m, page, PROT_READ, MAP_SHARED, mock().fd(),
+				VFIO_MT_MOCK_MEM_LAZY + i * page);
+		return ram;
+	}
+
+	/* Wait until so many threads are stuck, and nobody else comes. */
+	bool wait_held(int threads) const
+	{
+		for (int tries = 0; mock().held() < threads; tries++) {
+			if (tries == 1000)
+				return false;
+			std::this_thread::sleep_for(10ms);
+		}
+		std::this_thread::sleep_for(100ms);
+		return mock().held() == threads;
+	}
+
+	/*
+	 * A map by a process that has set itself up. There must be as many helpers as it
+	 * is allowed, and they must stand as it stands.
+	 */
+	void map_and_look(unsigned max_threads, const std::function<void()> &set_up)
+	{
+		const Forced forced(max_threads);
+		const Rig rig = open_rig();
+		const Memory ram = held_memory();
+
+		mock().hold(true);
+		Child child([&](Notes &seen, const ChildSync &sync) {
+			set_up();
+			sync.ready_and_wait();
+			seen.put("map", errno_name(rig.container
+							   .map(iova0, ram.data(), ram.size(),
+								   VFIO_DMA_MAP_FLAG_READ)
+							   .err));
+			seen.put("unmap.pages",
+				rig.container.unmap_all().value / static_cast<long>(page));
+		});
+		if (child.wait_ready()) {
+			const cpu_set_t cpus = allowed_cpus(child.pid());
+			const int helpers =
+				has_helpers()
+					? std::min(CPU_COUNT(&cpus),
+						  static_cast<int>(max_threads ? max_threads
+									       : default_threads)) -
+						  1
+					: 0;
+
+			child.go();
+			look(child.pid(), helpers);
+		}
+		mock().hold(false);
+		take("", child.finish());
+		want("ending", child.ending(), "exit 0");
+		expect_noted("map", to_value("ok"));
+		want("pinned", pinned(), 0);
+	}
+
+private:
+	void look(pid_t caller, int expected)
+	{
+		const bool held = wait_held(expected + 1);
+		const Standing own = Standing::of(caller);
+		const auto helpers = helpers_of(caller);
+		std::string unlike;
+
+		for (const pid_t helper : helpers) {
+			const Standing its = Standing::of(helper);
+
+			if (its != likeness(own))
+				unlike += its.text() + "; caller: " + own.text() + "\n";
+		}
+		EXPECT_TRUE(held) << "threads at work: " << mock().held();
+		EXPECT_EQ(helpers.size(), static_cast<std::size_t>(expected));
+		want("helpers", held && helpers.size() == static_cast<std::size_t>(expected), true);
+		want("unlike", unlike, "");
+	}
+
+	/* What helpers of such a caller look like: a deadline cannot be shared. */
+	static Standing likeness(Standing s)
+	{
+		if (s.policy == SCHED_DEADLINE)
+			s.policy = SCHED_OTHER;
+		return s;
+	}
+};
+
+#define NEED_CGROUP(...)                                                                           \
+	if (const auto why = Cgroup::lacking({__VA_ARGS__}))                                       \
+	GTEST_SKIP() << *why
+
+struct ControlRow {
+	const char *name;
+	unsigned max_threads;
+	void (*set_up)();
+};
+
+class ControlTable : public Control, public testing::WithParamInterface<ControlRow>
+{
+};
+
+static void want_zero(int result, const char *what)
+{
+	if (result)
+		throw std::runtime_error(std::string(what) + ": " + std::strerror(errno));
+}
+
+static void set_cpus(const cpu_set_t &cpus)
+{
+	want_zero(::sched_setaffinity(0, sizeof(cpus), &cpus), "sched_setaffinity");
+}
+
+static void set_policy(int policy, int priority = 0)
+{
+	const sched_param param = {.sched_priority = priority};
+
+	want_zero(::sched_setscheduler(0, policy, &param), "sched_setscheduler");
+}
+
+static void set_nice(int nice)
+{
+	want_zero(::setpriority(PRIO_PROCESS, 0, nice), "setpriority");
+}
+
+static void set_deadline()
+{
+	struct {
+		std::uint32_t size, policy;
+		std::uint64_t flags;
+		std::int32_t nice;
+		std::uint32_t priority;
+		std::uint64_t runtime, deadline, period;
+	} attr = {};
+
+	attr.size = sizeof(attr);
+	attr.policy = SCHED_DEADLINE;
+	attr.runtime = 10'000'000;
+	attr.deadline = 50'000'000;
+	attr.period = 100'000'000;
+	want_zero(static_cast<int>(::syscall(SYS_sched_setattr, 0, &attr, 0)), "sched_setattr");
+}
+
+TEST_P(ControlTable, HelpersAreLikeTheCaller)
+{
+	NEED_DEVICES(1);
+	map_and_look(GetParam().max_threads, GetParam().set_up);
+}
+
+static const ControlRow control_rows[] = {
+	{"default", 0, [] {}},
+	{"one_thread", 1, [] {}},
+	{"two_threads", 2, [] {}},
+	{"three_threads", 3, [] {}},
+	{"first_cpu", 0, [] { set_cpus(first_cpus(1)); }},
+	{"last_cpu", 0,
+		[] {
+			cpu_set_t cpus;
+
+			CPU_ZERO(&cpus);
+			CPU_SET(last_cpu(), &cpus);
+			set_cpus(cpus);
+		}},
+	{"two_cpus", 0, [] { set_cpus(first_cpus(2)); }},
+	{"two_cpus_many_threads", 16, [] { set_cpus(first_cpus(2)); }},
+	{"nice_19", 0, [] { set_nice(19); }},
+	{"nice_minus_5", 0, [] { set_nice(-5); }},
+	{"batch", 0,
+		[] {
+			set_policy(SCHED_BATCH);
+			set_nice(7);
+		}},
+	{"idle", 0, [] { set_policy(SCHED_IDLE); }},
+	{"fifo", 0, [] { set_policy(SCHED_FIFO, 10); }},
+	{"round_robin", 0, [] { set_policy(SCHED_RR, 3); }},
+	{"deadline", 0, set_deadline},
+};
+
+INSTANTIATE_TEST_SUITE_P(
+	Table, ControlTable, testing::ValuesIn(control_rows), row_name<ControlRow>);
+
+/* A cpuset of one CPU, and of one less than there are. */
+TEST_F(Control, CpusetOfOneCpu)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("cpuset");
+	const Cgroup group("cpuset", {"cpuset"});
+
+	group.set("cpuset.cpus", std::to_string(last_cpu()));
+	map_and_look(0, [&] { group.enter(); });
+}
+
+TEST_F(Control, CpusetOfAllButOne)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("cpuset");
+	const cpu_set_t all = allowed_cpus(0);
+	const Cgroup group("cpuset", {"cpuset"});
+
+	group.set("cpuset.cpus", text_of(first_cpus(std::max(CPU_COUNT(&all) - 1, 1))));
+	map_and_look(0, [&] { group.enter(); });
+}
+
+/* A group of version 1: helpers are in it, too. */
+TEST_F(Control, GroupOfVersion1)
+{
+	NEED_DEVICES(1);
+	const auto group = CgroupV1::mount("cpuacct");
+
+	if (!group)
+		GTEST_SKIP() << "this kernel has no controller cpuacct to mount";
+	map_and_look(0, [&] { group->enter(); });
+}
+
+/* ---- memory ---- */
+
+/* Any map of cold memory by a process in a group. */
+class ControlMemory : public Control
+{
+protected:
+	static constexpr std::size_t size = 32 * mib;
+
+	/* What is left for the group to be charged when its processes are gone. */
+	static constexpr std::int64_t little = 2 * mib;
+
+	static bool soon(const std::function<bool()> &what)
+	{
+		for (int tries = 0; !what(); tries++) {
+			if (tries == 200)
+				return false;
+			std::this_thread::sleep_for(20ms);
+		}
+		return true;
+	}
+};
+
+TEST_F(ControlMemory, ChargedToTheCaller)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("memory");
+	const Forced forced(0);
+	const Rig rig = open_rig();
+	const Cgroup group("memory", {"memory"});
+
+	for (const Backing backing : {Backing::small, Backing::thp, Backing::memfd}) {
+		const std::string key = std::string(name(backing)) + ".";
+		const char *kind = backing == Backing::memfd ? "shmem" : "anon";
+		const auto charges = [&] { return group.number("memory.stat", kind); };
+
+		take(key, run_child([&](Notes &seen) {
+			group.enter();
+			const Memory ram = allocate(backing, size);
+			const auto before = charges();
+			const auto tables = group.number("memory.stat", "pagetables");
+
+			seen.put("map", errno_name(rig.container.map(iova0, ram.data(), size).err));
+			seen.put("charged", (charges() - before) / static_cast<std::int64_t>(page));
+			/* Page tables of what is not mapped by huge ones, all but a few. */
+			seen.put("tables",
+				group.number("memory.stat", "pagetables") - tables >=
+					(backing == Backing::thp
+							? std::int64_t{0}
+							: static_cast<std::int64_t>(
+								  size / huge_2m - 1) *
+								  static_cast<std::int64_t>(page)));
+			seen.put("VmLck", vm_locked_pages());
+			rig.container.unmap_all();
+		}));
+		expect_noted(key + "map", to_value("ok"));
+		expect_noted(key + "charged", to_value(size / page));
+		expect_noted(key + "tables", to_value(true));
+		expect_noted(key + "VmLck", to_value(size / page));
+	}
+	want("pinned", pinned(), 0);
+}
+
+/* More than the group may have: its OOM killer takes the process. */
+TEST_F(ControlMemory, MaxKills)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("memory");
+	const Forced forced(0);
+	Rig rig = open_rig();
+	Cgroup group("memory", {"memory"});
+	const auto free = meminfo("MemFree");
+
+	group.set("memory.max", std::to_string(size / 2));
+	Child child([&](Notes &, const ChildSync &) {
+		group.enter();
+		const Memory ram = allocate(Backing::small, size);
+
+		rig.container.map(iova0, ram.data(), size);
+	});
+	child.finish();
+	want("ending", child.ending(), "signal SIGKILL");
+	want("killed", group.number("memory.events", "oom_kill") > 0, true);
+	/* The container is still open: nothing is mapped in it. */
+	want_unmapped("unmap", rig.container.unmap_all(), 0);
+	want("pinned", pinned(), 0);
+	want("freed", soon([&] { return group.number("memory.current") < little; }), true);
+	want("MemFree", soon([&] {
+		return meminfo("MemFree") > free - static_cast<std::int64_t>(size / 4 / kib);
+	}),
+		true);
+	want("removed", group.remove(), true);
+}
+
+/* The same for a process that must not be killed: the map fails, it lives on. */
+TEST_F(ControlMemory, MaxFails)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("memory");
+	const Forced forced(0);
+	const Rig rig = open_rig();
+	Cgroup group("memory", {"memory"});
+
+	group.set("memory.max", std::to_string(size / 2));
+	take("", run_child([&](Notes &seen) {
+		if (!write_file("/proc/self/oom_score_adj", "-1000"))
+			throw std::runtime_error("oom_score_adj");
+		group.enter();
+		Memory ram = allocate(Backing::small, size);
+		Memory spare = allocate(Backing::small, size / 16);
+
+		populate(spare);
+		const Result result = rig.container.map(iova0, ram.data(), size);
+
+		/* Or else this process could not touch another page, and would be stuck. */
+		spare.reset();
+		seen.put("map", errno_name(result.err));
+		seen.put("VmLck", vm_locked_pages());
+		seen.put("unmap.pages", rig.container.unmap_all().value / static_cast<long>(page));
+		/* What was faulted in is the process's, and can be given up. */
+		ram.reset();
+		seen.put("freed", soon([&] { return group.number("memory.current") < little; }));
+		ram = allocate(Backing::small, size / 4);
+		seen.put("less", errno_name(rig.container.map(iova0, ram.data(), size / 4).err));
+		seen.put("VmLck.less", vm_locked_pages());
+		rig.container.unmap_all();
+	}));
+	expect_noted("map", to_value("ENOMEM"));
+	expect_noted("VmLck", to_value(0));
+	expect_noted("unmap.pages", to_value(0));
+	expect_noted("freed", to_value(true));
+	expect_noted("less", to_value("ok"));
+	want("pinned", pinned(), 0);
+	want("removed", group.remove(), true);
+}
+
+/* Huge pages have a controller of their own, which charges the thread that faults. */
+TEST_F(ControlMemory, HugetlbChargedToTheCaller)
+{
+	NEED_DEVICES(1);
+	NEED_MEMORY(Backing::hugetlb_2m, size);
+	NEED_CGROUP("hugetlb");
+	const Forced forced(0);
+	const Rig rig = open_rig();
+	Cgroup group("hugetlb", {"hugetlb"});
+
+	for (const bool fits : {true, false}) {
+		const std::string key = fits ? "fits." : "short.";
+
+		group.set("hugetlb.2MB.max", std::to_string(fits ? size : size / 2));
+		take(key, run_child([&](Notes &seen) {
+			group.enter();
+			const Memory ram = allocate(Backing::hugetlb_2m, size);
+
+			seen.put("map", errno_name(rig.container.map(iova0, ram.data(), size).err));
+			seen.put("charged", group.number("hugetlb.2MB.current") /
+						    static_cast<std::int64_t>(huge_2m));
+			seen.put("VmLck", vm_locked_pages());
+			rig.container.unmap_all();
+		}));
+		expect_noted(key + "map", to_value(fits ? "ok" : "EFAULT"));
+		expect_noted(key + "charged", to_value(size / huge_2m / (fits ? 1 : 2)));
+		expect_noted(key + "VmLck", to_value(fits ? size / page : 0));
+		want(key + "pinned", pinned(), 0);
+	}
+	want("freed", soon([&] { return group.number("hugetlb.2MB.current") == 0; }), true);
+	want("removed", group.remove(), true);
+}
+
+/* What a fault reads from a disk is the caller's I/O. */
+TEST_F(ControlMemory, IoOfTheCaller)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("io", "memory");
+	const Fd disk(::open("/dev/nullb0", O_RDONLY | O_CLOEXEC));
+
+	if (!disk.valid())
+		GTEST_SKIP() << "no /dev/nullb0: modprobe null_blk";
+	const Forced forced(0);
+	const Rig rig = open_rig();
+	Cgroup group("io", {"io", "memory"});
+
+	::posix_fadvise(disk.get(), 0, 0, POSIX_FADV_DONTNEED);
+	take("", run_child([&](Notes &seen) {
+		group.enter();
+		const Memory file = Memory::map(size, PROT_READ, MAP_SHARED, disk.get());
+
+		seen.put("map",
+			errno_name(
+				rig.container.map(iova0, file.data(), size, VFIO_DMA_MAP_FLAG_READ)
+					.err));
+		rig.container.unmap_all();
+	}));
+	expect_noted("map", to_value("ok"));
+
+	/* "MAJOR:MINOR rbytes=N wbytes=... ..." */
+	const std::string stat = group.get("io.stat");
+	const auto at = stat.find("rbytes=");
+	const auto read = at == std::string::npos
+				  ? std::int64_t{0}
+				  : std::strtoll(stat.c_str() + at + 7, nullptr, 10);
+
+	EXPECT_GE(read, static_cast<std::int64_t>(size)) << stat;
+	want("all_read", read >= static_cast<std::int64_t>(size), true);
+	want("pinned", pinned(), 0);
+}
+
+} // namespace selftest

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Control groups through their file systems.
+ */
+#include "cgroup.hpp"
+
+#include "proc.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <sstream>
+#include <stdexcept>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+
+namespace selftest
+{
+
+static const std::string root = "/sys/fs/cgroup";
+static const std::string group_name = "/vfio_mt_selftest";
+
+static void write(const std::string &path, const std::string &text)
+{
+	if (!write_file(path, text))
+		throw std::runtime_error("cannot write " + text + " to " + path);
+}
+
+/* A task that has ended leaves its group a moment later. */
+static bool remove_directory(const std::string &path)
+{
+	for (int tries = 0; ::rmdir(path.c_str()); tries++) {
+		if (tries == 100)
+			return errno == ENOENT;
+		std::this_thread::sleep_for(std::chrono::milliseconds(20));
+	}
+	return true;
+}
+
+std::optional<std::string> Cgroup::lacking(const std::vector<std::string> &controllers)
+{
+	const auto text = read_file(root + "/cgroup.controllers");
+	std::istringstream words(text.value_or(""));
+	std::vector<std::string> all;
+
+	if (!text)
+		return "no cgroup of version 2 at " + root;
+	for (std::string word; words >> word;)
+		all.push_back(word);
+	for (const auto &controller : controllers)
+		if (std::ranges::find(all, controller) == all.end())
+			return "this kernel has no controller " + controller +
+			       " in version 2 of cgroup";
+	if (::access((root + "/cgroup.procs").c_str(), W_OK))
+		return root + " is not writable";
+	return std::nullopt;
+}
+
+Cgroup::Cgroup(const std::string &name, const std::vector<std::string> &controllers)
+	: path_(root + group_name + "." + name)
+{
+	for (const auto &controller : controllers)
+		write(root + "/cgroup.subtree_control", "+" + controller);
+	remove();
+	if (::mkdir(path_.c_str(), 0755))
+		throw std::runtime_error("cannot make " + path_);
+}
+
+bool Cgroup::remove()
+{
+	return remove_directory(path_);
+}
+
+void Cgroup::enter() const
+{
+	set("cgroup.procs", "0");
+}
+
+void Cgroup::set(const std::string &file, const std::string &value) const
+{
+	write(path_ + "/" + file, value);
+}
+
+std::string Cgroup::get(const std::string &file) const
+{
+	return read_file(path_ + "/" + file).value_or("");
+}
+
+std::int64_t Cgroup::number(const std::string &file) const
+{
+	const std::string text = get(file);
+
+	return text.empty() ? -1 : std::strtoll(text.c_str(), nullptr, 10);
+}
+
+std::int64_t Cgroup::number(const std::string &file, const std::string &key) const
+{
+	std::istringstream lines(get(file));
+	std::string word;
+	std::int64_t value;
+
+	while (lines >> word >> value)
+		if (word == key)
+			return value;
+	return -1;
+}
+
+std::optional<CgroupV1> CgroupV1::mount(const std::string &controller)
+{
+	const std::string path = "/tmp/vfio_mt_selftest." + controller;
+
+	::mkdir(path.c_str(), 0700);
+	if (::mount("cgroup", path.c_str(), "cgroup", 0, controller.c_str()))
+		return std::nullopt;
+	CgroupV1 group(path);
+
+	if (::mkdir((path + group_name).c_str(), 0755))
+		return std::nullopt;
+	return group;
+}
+
+CgroupV1::~CgroupV1()
+{
+	if (path_.empty())
+		return;
+	remove_directory(path_ + group_name);
+	::umount(path_.c_str());
+	::rmdir(path_.c_str());
+}
+
+void CgroupV1::enter() const
+{
+	write(path_ + group_name + "/cgroup.procs", "0");
+}
+
+} // namespace selftest
