@@ -30,6 +30,9 @@ run()
 	[ ! -f "$mock" ] || rmmod vfio_mt_mock || exit 1
 }
 
+# A disk that reads zeros, if the guest was given the module.
+modprobe null_blk gb=1 2>/dev/null
+
 for who; do
 	echo "# $who"
 	case $who in
