@@ -609,5 +609,5 @@ int pin_one_page(struct mm_struct *mm, unsigned long va, bool write,
 	int ret = pin_chunk_fill(&pc);
 
 	*account = pc.nr_account;
-	return ret < 0 ? ret : 0;
+	return min(ret, 0);
 }
