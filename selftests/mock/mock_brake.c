@@ -9,7 +9,8 @@
  *	through a function of this file, which calls GUP and waits, before or
  *	after.
  * Context: the breakpoints exist from the first use on, because it takes long
- *	to make and to remove them.  The detour runs as the function that it replaces, and may sleep.
+ *	to make and to remove them.  The detour runs as the function that it
+ *	replaces, and may sleep.
  * Locking: brake.setup serialises setting and clearing; brake.state says who
  *	owns the rest, and changes by cmpxchg where two could change it.
  */
