@@ -8,6 +8,7 @@
  *	(special memory) and mock_brake.c (stops in the middle of pinning).
  *	mock_vfio.c and mock_iommu.c use mock_domain.c (IOMMU domains, which are
  *	the mock hardware), and that uses mock_inject.c.
+ *	mock_fail.c stands for itself.
  * Locking: mock_dev.lock protects the configuration and is innermost; nothing
  *	is called under it.  The order of all locks of this module is
  *	mock_vdev.unmap_sem, mock_domain.c's attach_sem, then the leaf locks
@@ -70,6 +71,11 @@ int mock_inject_set(const struct vfio_mt_mock_inject *conf);
 int mock_inject_get(struct vfio_mt_mock_inject *conf);
 void mock_inject_clear(void);
 int mock_inject_hit(unsigned int point, u64 first, u64 last, bool can_sleep);
+
+/* mock_fail.c */
+int mock_fail_set(const struct vfio_mt_mock_fail *conf);
+int mock_fail_get(struct vfio_mt_mock_fail *conf);
+void mock_fail_clear(void);
 
 /* mock_domain.c */
 extern const struct iommu_domain_ops mock_domain_ops_a;

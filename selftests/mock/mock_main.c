@@ -317,6 +317,25 @@ static long mock_ioctl_get_inject(void __user *arg)
 	return copy_to_user(arg, &inject, sizeof(inject)) ? -EFAULT : 0;
 }
 
+static long mock_ioctl_set_fail(void __user *arg)
+{
+	struct vfio_mt_mock_fail fail;
+
+	if (copy_from_user(&fail, arg, sizeof(fail)))
+		return -EFAULT;
+	return mock_fail_set(&fail);
+}
+
+static long mock_ioctl_get_fail(void __user *arg)
+{
+	struct vfio_mt_mock_fail fail;
+	int ret = mock_fail_get(&fail);
+
+	if (ret)
+		return ret;
+	return copy_to_user(arg, &fail, sizeof(fail)) ? -EFAULT : 0;
+}
+
 static long mock_ioctl_get_stats(void __user *arg)
 {
 	struct vfio_mt_mock_stats *stats;
@@ -339,6 +358,7 @@ static long mock_ioctl_reset(void)
 	for (i = 0; i < nr_devs; i++)
 		mock_dev_reset_config(&mock_devs[i]);
 	mock_inject_clear();
+	mock_fail_clear();
 	mock_domain_reset_stats();
 	mock_mem_reset();
 	mock_brake_clear();
@@ -459,6 +479,10 @@ static long mock_ioctl(struct file *file, unsigned int cmd,
 		return mock_ioctl_set_inject(arg);
 	case VFIO_MT_MOCK_GET_INJECT:
 		return mock_ioctl_get_inject(arg);
+	case VFIO_MT_MOCK_SET_FAIL:
+		return mock_ioctl_set_fail(arg);
+	case VFIO_MT_MOCK_GET_FAIL:
+		return mock_ioctl_get_fail(arg);
 	case VFIO_MT_MOCK_GET_STATS:
 		return mock_ioctl_get_stats(arg);
 	case VFIO_MT_MOCK_RESET_STATS:
@@ -590,6 +614,7 @@ err_devices:
 static void __exit mock_exit(void)
 {
 	misc_deregister(&mock_misc);
+	mock_fail_clear();
 	platform_driver_unregister(&mock_vfio_driver);
 	mock_dev_destroy_all();
 	mock_iommu_unregister();

@@ -344,6 +344,27 @@ struct vfio_mt_mock_zap {
 	__u32 pad;
 };
 
+/**
+ * struct vfio_mt_mock_fail - make allocations of a kernel thread fail
+ * @function: in: the function, of any module, that the thread runs; empty to
+ *	disarm
+ * @skip: in: this many calls of the function pass first
+ * @nth: in: during the one call that follows them, the n-th of whatever the
+ *	kernel's fault injection can make fail does.  0: all that the injection's
+ *	own settings say, with their task filter
+ * @entered: out: calls of the function since SET_FAIL
+ * @failed: out: with @nth, 1 if it came to that
+ *
+ * -EOPNOTSUPP on kernels without fault injection.
+ */
+struct vfio_mt_mock_fail {
+	char function[32];
+	__u32 skip;
+	__u32 nth;
+	__u32 entered;
+	__u32 failed;
+};
+
 #define VFIO_MT_MOCK_GET_INFO \
 	_IOR(VFIO_MT_MOCK_TYPE, 0, struct vfio_mt_mock_info)
 #define VFIO_MT_MOCK_GET_DEVICE \
@@ -385,6 +406,10 @@ struct vfio_mt_mock_zap {
 #define VFIO_MT_MOCK_HOLD		_IO(VFIO_MT_MOCK_TYPE, 24)
 /* Result: how many threads wait in such a fault. */
 #define VFIO_MT_MOCK_HELD		_IO(VFIO_MT_MOCK_TYPE, 25)
+#define VFIO_MT_MOCK_SET_FAIL \
+	_IOW(VFIO_MT_MOCK_TYPE, 26, struct vfio_mt_mock_fail)
+#define VFIO_MT_MOCK_GET_FAIL \
+	_IOR(VFIO_MT_MOCK_TYPE, 27, struct vfio_mt_mock_fail)
 
 /*
  * ------------------- all devices: the kernel side of VFIO -------------------
