@@ -225,6 +225,34 @@ void Mock::stop_failing(unsigned point) const
 	fail(point, 0);
 }
 
+void Mock::slow_map(unsigned microseconds) const
+{
+	vfio_mt_mock_inject conf = {};
+
+	conf.point = VFIO_MT_MOCK_INJECT_MAP;
+	conf.last = ~0ULL;
+	conf.delay_us = microseconds;
+	inject(conf);
+}
+
+void Mock::fail_thread(const std::string &function, unsigned skip, unsigned nth) const
+{
+	vfio_mt_mock_fail fail = {};
+
+	function.copy(fail.function, sizeof(fail.function) - 1);
+	fail.skip = skip;
+	fail.nth = nth;
+	must(fd(), VFIO_MT_MOCK_SET_FAIL, &fail, "SET_FAIL");
+}
+
+vfio_mt_mock_fail Mock::failed_thread() const
+{
+	vfio_mt_mock_fail fail = {};
+
+	must(fd(), VFIO_MT_MOCK_GET_FAIL, &fail, "GET_FAIL");
+	return fail;
+}
+
 vfio_mt_mock_stats Mock::stats() const
 {
 	vfio_mt_mock_stats stats;
@@ -496,6 +524,14 @@ void MockRig::close()
 	devices.clear();
 	groups.clear();
 	container.close();
+}
+
+void MockRig::forget()
+{
+	for (Group &group : groups)
+		group.forget();
+	groups.clear();
+	container.forget();
 }
 
 void MockCase::SetUp()

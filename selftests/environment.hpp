@@ -18,6 +18,7 @@ namespace selftest
 struct Environment {
 	std::vector<DeviceName> devices; /* bound to vfio-pci, one for each group */
 	std::string wanted = "auto";	 /* --driver: auto, stock or mt */
+	bool full_sweep = false;	 /* failnth --full */
 	Outcome outcome;		 /* of this run; the cases append themselves */
 };
 

@@ -47,8 +47,8 @@ void probe_backend()
 		result = container.set_iommu(VFIO_TYPE1v2_IOMMU);
 	if (!result.ok())
 		throw std::runtime_error(
-			"VFIO_SET_IOMMU for group " + std::to_string(number) +
-			": " + errno_name(result.err) +
+			"VFIO_SET_IOMMU for group " + std::to_string(number) + ": " +
+			errno_name(result.err) +
 			" (is an IOMMU backend loaded? modprobe vfio_iommu_type1)");
 	if (const auto why = backend_mismatch(container.backend(), env().wanted))
 		throw std::runtime_error(*why);
@@ -70,6 +70,16 @@ void print_environment()
 					     : env().outcome.module.c_str(),
 		env().outcome.iommu.c_str(), env().outcome.kernel.c_str(), devices.c_str());
 	std::fflush(stdout);
+}
+
+/* Those about failed allocations are a command of their own: they take another kernel. */
+std::string only_cases(const std::string &filter, bool fail_nth)
+{
+	const std::string cases = "*FailNth*";
+
+	if (!fail_nth)
+		return filter + (filter.find('-') == std::string::npos ? "-" : ":") + cases;
+	return filter == "*" ? cases : filter;
 }
 
 void init_gtest(const TestOptions &options)
@@ -286,6 +296,18 @@ int run(int argc, char **argv)
 	test_cmd->add_flag("--list", test.list, "list the cases and do nothing");
 	test_cmd->add_flag("--brief", test.brief, "print failures only");
 
+	auto *fail_cmd = app.add_subcommand(
+		"failnth", "make allocations fail, one after the other, in every call");
+	add_device_options(fail_cmd, bdfs);
+	fail_cmd->add_option(
+		"--gtest_filter,--filter", test.filter, "of these cases, as GoogleTest's filter");
+	fail_cmd->add_option(
+		"--outcome", test.outcome_file, "write what was observed to this file");
+	fail_cmd->add_flag("--full", env().full_sweep,
+		"every single failure, also where there are many (minutes, not seconds)");
+	fail_cmd->add_flag("--list", test.list, "list the cases and do nothing");
+	fail_cmd->add_flag("--brief", test.brief, "print failures only");
+
 	auto *diff_cmd = app.add_subcommand("diff", "compare two files of test --outcome");
 	diff_cmd->add_option("A", path_a)->required()->check(CLI::ExistingFile);
 	diff_cmd->add_option("B", path_b)->required()->check(CLI::ExistingFile);
@@ -323,8 +345,10 @@ int run(int argc, char **argv)
 
 	if (*diff_cmd)
 		return diff(path_a, path_b, allow_file);
-	if (*test_cmd)
+	if (*test_cmd || *fail_cmd) {
+		test.filter = only_cases(test.filter, fail_cmd->parsed());
 		return run_tests(test, bdfs);
+	}
 
 	find_devices(bdfs);
 	if (*bench_cmd)

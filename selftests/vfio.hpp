@@ -38,6 +38,8 @@ public:
 	int get() const { return fd_; }
 	bool valid() const { return fd_ >= 0; }
 	void reset();
+	/* It was closed by other means. */
+	void forget() { fd_ = -1; }
 
 private:
 	int fd_ = -1;
@@ -110,6 +112,7 @@ public:
 
 	int fd() const { return fd_.get(); }
 	void close() { fd_.reset(); }
+	void forget() { fd_.forget(); }
 
 	Result ioctl(unsigned long request, unsigned long argument) const;
 	Result ioctl(unsigned long request, void *argument) const;
@@ -149,6 +152,7 @@ public:
 
 	int fd() const { return fd_.get(); }
 	void close() { fd_.reset(); }
+	void forget() { fd_.forget(); }
 	Result set_container(const Container &container) const;
 	Result unset_container() const;
 	Result device_fd(const std::string &bdf) const;

@@ -89,6 +89,11 @@ public:
 	void fail(unsigned point, int error, unsigned after = 0, unsigned times = 1) const;
 	/* Nothing fails any more, but the counters of injected() stay. */
 	void stop_failing(unsigned point) const;
+	/* Every leaf takes so long to be installed. */
+	void slow_map(unsigned microseconds) const;
+	/* The n-th failure, or all, in a kernel thread: see struct vfio_mt_mock_fail. */
+	void fail_thread(const std::string &function, unsigned skip, unsigned nth) const;
+	vfio_mt_mock_fail failed_thread() const;
 	vfio_mt_mock_stats stats() const;
 	vfio_mt_mock_page page_state(const void *vaddr) const;
 	vfio_mt_mock_page pfn_state(std::uint64_t pfn) const;
@@ -178,6 +183,8 @@ struct MockRig {
 	std::vector<MockDevice> devices;
 
 	void close();
+	/* What was closed without this object. No devices are open. */
+	void forget();
 };
 
 class MockCase : public VfioCase

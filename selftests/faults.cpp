@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The files of the kernel's fault injection. What arms and disarms the calling thread is
+ * opened beforehand: opening allocates.
+ */
+#include "faults.hpp"
+
+#include "proc.hpp"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <stdexcept>
+#include <unistd.h>
+
+namespace selftest
+{
+
+/* So many failures are left, of so many, tells how many there were. */
+static constexpr std::int64_t plenty = 1000000000;
+
+static const std::string debugfs = "/sys/kernel/debug/";
+
+const char *name(FaultKind kind)
+{
+	switch (kind) {
+	case FaultKind::nth:
+		return "nth";
+	case FaultKind::pages_from:
+		return "pages_from";
+	case FaultKind::slab_from:
+		return "slab_from";
+	}
+	return "?";
+}
+
+static void put(const Fd &fd, std::uint64_t value)
+{
+	const std::string text = std::to_string(value);
+
+	if (::pwrite(fd.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+		throw std::runtime_error(std::string("fault injection: ") + std::strerror(errno));
+}
+
+static void set(const std::string &file, std::uint64_t value)
+{
+	if (!write_file(debugfs + file, std::to_string(value)))
+		throw std::runtime_error("fault injection: cannot write " + file);
+}
+
+static std::int64_t get(const std::string &file)
+{
+	const auto text = read_file(debugfs + file);
+
+	if (!text)
+		throw std::runtime_error("fault injection: cannot read " + file);
+	return std::strtoll(text->c_str(), nullptr, 0);
+}
+
+static Fd open_file(const std::string &path, std::string &why_not)
+{
+	Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+
+	if (!fd.valid() && why_not.empty())
+		why_not =
+			"needs a kernel with fault injection (guest/run --kernel debug): " + path +
+			": " + std::strerror(errno);
+	return fd;
+}
+
+std::optional<Faults> Faults::open(std::string &why_not)
+{
+	static const char *const settings[][2] = {
+		{"failslab/verbose", "0"},
+		{"failslab/interval", "1"},
+		{"failslab/probability", "0"},
+		{"failslab/task-filter", "Y"},
+		{"failslab/ignore-gfp-wait", "N"},
+		{"fail_page_alloc/verbose", "0"},
+		{"fail_page_alloc/interval", "1"},
+		{"fail_page_alloc/probability", "0"},
+		{"fail_page_alloc/task-filter", "Y"},
+		{"fail_page_alloc/ignore-gfp-wait", "N"},
+		{"fail_page_alloc/ignore-gfp-highmem", "N"},
+		{"fail_page_alloc/min-order", "0"},
+		{"fail_usercopy/verbose", "0"},
+		{"fail_usercopy/probability", "0"},
+	};
+	Faults faults;
+
+	why_not.clear();
+	faults.fail_nth_ = open_file("/proc/thread-self/fail-nth", why_not);
+	faults.make_it_fail_ = open_file("/proc/thread-self/make-it-fail", why_not);
+	for (const auto &[file, value] : settings)
+		if (why_not.empty() && !write_file(debugfs + file, value))
+			why_not = "cannot write " + debugfs + file;
+	if (!why_not.empty())
+		return std::nullopt;
+	return faults;
+}
+
+/* The kinds of faults, by the names of their folders. */
+static const char *const folders[] = {"failslab/", "fail_page_alloc/", "fail_usercopy/"};
+
+static std::int64_t failures_of(const std::string &folder)
+{
+	return plenty - get(folder + "times");
+}
+
+void Faults::set_up(FaultKind kind, std::uint64_t n)
+{
+	const bool pages = kind == FaultKind::pages_from, slab = kind == FaultKind::slab_from;
+
+	kind_ = kind;
+	n_ = n;
+	for (const char *folder : folders)
+		set(std::string(folder) + "times", plenty);
+	set("fail_page_alloc/space", pages ? n : 0);
+	set("failslab/space", slab ? n : 0);
+	set("fail_page_alloc/probability", pages ? 100 : 0);
+	set("failslab/probability", slab ? 100 : 0);
+}
+
+FaultHit Faults::tear_down()
+{
+	FaultHit hit;
+
+	set("fail_page_alloc/probability", 0);
+	set("failslab/probability", 0);
+	for (const char *folder : folders)
+		hit.failures += failures_of(folder);
+	hit.usercopy = failures_of("fail_usercopy/") > 0;
+	if (kind_ == FaultKind::slab_from)
+		hit.passed = static_cast<std::int64_t>(n_) - get("failslab/space");
+	return hit;
+}
+
+void Faults::arm(FaultKind kind, std::uint64_t n)
+{
+	set_up(kind, n);
+	if (kind == FaultKind::nth)
+		put(fail_nth_, n);
+	else
+		put(make_it_fail_, 1);
+}
+
+FaultHit Faults::disarm()
+{
+	if (kind_ != FaultKind::nth) {
+		put(make_it_fail_, 0);
+		return tear_down();
+	}
+
+	/* What is left of the count. Where it is 1, it is this read that fails. */
+	char text[16] = {};
+	const ssize_t got = ::pread(fail_nth_.get(), text, sizeof(text) - 1, 0);
+	const bool happened = got > 0 && std::strtol(text, nullptr, 0) == 0;
+
+	/* Likewise the first of these writes. */
+	if (::pwrite(fail_nth_.get(), "0", 1, 0) != 1)
+		put(fail_nth_, 0);
+
+	FaultHit hit = tear_down();
+
+	if (!happened)
+		return {};
+	hit.failures = 1;
+	return hit;
+}
+
+} // namespace selftest
