@@ -1200,6 +1200,52 @@ TEST_F(MockFailures, KB20_KilledWhileMapping)
 	rig.close();
 }
 
+/*
+ * KB10: others wait for a map that takes long: none of them so that the kernel takes it for
+ * hung. With the stock driver, which has them wait for a mutex, it does.
+ */
+TEST_F(MockFailures, KB10_WaitersAreNotHung)
+{
+	NEED_MOCK_IOMMU();
+	covers({"KB10"});
+	NOT_ON_STOCK("those who wait are reported as hung");
+	const std::string timeout = "/proc/sys/kernel/hung_task_timeout_secs";
+	const std::string interval = "/proc/sys/kernel/hung_task_check_interval_secs";
+	const std::string panic = "/proc/sys/kernel/hung_task_panic";
+	const auto timeout_before = read_file(timeout), interval_before = read_file(interval),
+		   panic_before = read_file(panic);
+
+	ASSERT_TRUE(timeout_before && interval_before && panic_before);
+	MockRig rig = open_mock({small});
+	const Memory ram = patterned(100, 25);
+	const KernelLog log;
+	std::vector<std::jthread> waiters;
+	Result mapped, again, unmapped, attached;
+
+	/* 100 leaves, five seconds. */
+	mock().slow_map(50000);
+	write_file(panic, "0\n");
+	write_file(interval, "1\n");
+	write_file(timeout, "1\n");
+	waiters.emplace_back([&] { mapped = rig.container.map(iova0, ram.data(), ram.size()); });
+	std::this_thread::sleep_for(std::chrono::milliseconds(300));
+	waiters.emplace_back([&] { again = rig.container.map(iova0, ram.data(), page); });
+	waiters.emplace_back([&] { unmapped = rig.container.unmap(iova0 + page, page); });
+	waiters.emplace_back([&] { attached = add_group(rig, x86); });
+	want("hung", log.waits_for("blocked for more than", std::chrono::milliseconds(5000)),
+		false);
+	waiters.clear();
+	write_file(timeout, *timeout_before);
+	write_file(interval, *interval_before);
+	write_file(panic, *panic_before);
+	mock().stop_failing(VFIO_MT_MOCK_INJECT_MAP);
+	want_errno("map", mapped, 0);
+	want_errno("again", again, EEXIST);
+	want_errno("unmap", unmapped, EINVAL);
+	want_errno("attach", attached, 0);
+	want_unmapped("unmap_all", rig.container.unmap_all(), 100);
+}
+
 /* What the IOMMU gets: never more or smaller entries than one iommu_map() per run makes. */
 
 enum class Place { equal, page_off, huge_off };
