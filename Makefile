@@ -20,14 +20,14 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
-.PHONY: all module selftests mock demo bench check soak fuzz lint coverage \
+.PHONY: all module selftests mock demo bench check soak fuzz failnth lint coverage \
 	check-detectors load unload clean setup help
 
 all: module
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@echo 'make selftests mock soak fuzz lint load unload clean setup'
+	@echo 'make selftests mock soak fuzz failnth lint load unload clean setup'
 
 setup:
 	@scripts/setup all
@@ -62,6 +62,10 @@ soak:
 # Fresh seeds for MINUTES, on KERNEL (debian-6.1, debug, kcsan).
 fuzz: module selftests
 	@scripts/fuzz $(or $(MINUTES),10) $(or $(KERNEL),debian-6.1)
+
+# All failures, where "make check" leaves some out.
+failnth:
+	@FAILNTH_FULL=1 scripts/check failnth
 
 lint:
 	@scripts/lint
