@@ -28,7 +28,7 @@ struct BenchSample {
 	unsigned rep;	    /* from 1 */
 	double map_seconds;
 	double unmap_seconds;
-	double huge; /* part that is really THP; below 0: not a THP backing */
+	double huge;		       /* part that is really THP; below 0: not a THP backing */
 	std::int64_t kernel_bytes = 0; /* what the kernel needed more, while mapped */
 };
 

@@ -281,16 +281,18 @@ TEST_F(Threads, KB19_LastGroupLeavesUnderIoctls)
 		};
 	};
 
-	run({
-		    user(0),
-		    user(1),
-		    [&](std::size_t) {
-			    allow("unset", rig.groups[0].unset_container(), {0});
-			    allow("set", rig.groups[0].set_container(rig.container), {0});
-			    allow("set_iommu", rig.container.ioctl(VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU),
-				    {0});
-		    },
-	    },
+	run(
+		{
+			user(0),
+			user(1),
+			[&](std::size_t) {
+				allow("unset", rig.groups[0].unset_container(), {0});
+				allow("set", rig.groups[0].set_container(rig.container), {0});
+				allow("set_iommu",
+					rig.container.ioctl(VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU),
+					{0});
+			},
+		},
 		1500ms);
 	rig.container.unmap_all();
 	want_nothing_wrong();

@@ -200,7 +200,8 @@ void add_bench_options(CLI::App *command, BenchOptions &options, BenchTexts &tex
 		       "threads of this program that map disjoint parts at the same time")
 		->check(CLI::Range(1, 256))
 		->capture_default_str();
-	command->add_option("--reps", options.reps, "repetitions; the table shows medians (default: 3)")
+	command->add_option(
+		       "--reps", options.reps, "repetitions; the table shows medians (default: 3)")
 		->check(CLI::Range(1, 100000));
 	command->add_option(
 		       "--chunk", texts.chunk, "bytes for each MAP_DMA call (0: the whole in one)")

@@ -42,6 +42,7 @@ static int mock_fail_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 		current->make_it_fail = 1;
 	return 0;
 }
+
 NOKPROBE_SYMBOL(mock_fail_entry);
 
 static int mock_fail_return(struct kretprobe_instance *ri, struct pt_regs *regs)
@@ -52,6 +53,7 @@ static int mock_fail_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 	current->make_it_fail = 0;
 	return 0;
 }
+
 NOKPROBE_SYMBOL(mock_fail_return);
 
 static struct kretprobe fail_probe;
