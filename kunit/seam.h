@@ -15,6 +15,7 @@
 
 #include <kunit/test.h>
 #include <linux/bitmap.h>
+#include <linux/cgroup.h>
 #include <linux/completion.h>
 #include <linux/cpuset.h>
 #include <linux/cred.h>
@@ -37,6 +38,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <uapi/linux/sched/types.h>
 
@@ -95,6 +97,8 @@
 #define kvcalloc(n, size, gfp)		FAKE_ALLOC(kvcalloc(n, size, gfp))
 #define kvmalloc_array(n, size, gfp)	FAKE_ALLOC(kvmalloc_array(n, size, gfp))
 #undef kmem_cache_alloc
+#define __vmalloc(size, gfp)		FAKE_ALLOC(__vmalloc(size, gfp))
+#define __vcalloc(n, size, gfp)		FAKE_ALLOC(__vcalloc(n, size, gfp))
 #define kmem_cache_alloc(cache, gfp)	FAKE_ALLOC(kmem_cache_alloc(cache, gfp))
 #define xa_store(xa, index, entry, gfp)	\
 	(fake_alloc_fails() ? XA_ERROR(-ENOMEM) : xa_store(xa, index, entry, gfp))
