@@ -888,38 +888,36 @@ TEST_F(FailNth, Unpin)
 		.never_fails = true});
 }
 
-TEST_F(FailNth, Read)
+/* A device's driver reads or writes memory that nobody has touched. */
+class FailNthRw : public FailNth
 {
-	NEED_MOCK_IOMMU();
-	const MockRig rig = open_mock({emulated0});
-	std::vector<std::byte> data(3 * page);
-	Memory ram;
+protected:
+	void sweep_rw(bool write)
+	{
+		NEED_MOCK_IOMMU();
+		const MockRig rig = open_mock({emulated0});
+		std::vector<std::byte> data(3 * page);
+		Memory ram;
 
-	sweep({.prepare =
-			[&] {
-				ram = Memory::map(16 * page);
-				rig.container.map(iova0, ram.data(), ram.size());
-			},
-		.call = [&] { return rw_call(rig.devices[0], iova0 + 100, data, false); },
-		.undo = [&] { rig.container.unmap_all(); },
-		.see = [&] { return seen(rig.container); }});
+		sweep({.prepare =
+				[&] {
+					ram = Memory::map(16 * page);
+					rig.container.map(iova0, ram.data(), ram.size());
+				},
+			.call = [&] { return rw_call(rig.devices[0], iova0 + 100, data, write); },
+			.undo = [&] { rig.container.unmap_all(); },
+			.see = [&] { return seen(rig.container); }});
+	}
+};
+
+TEST_F(FailNthRw, Read)
+{
+	sweep_rw(false);
 }
 
-TEST_F(FailNth, Write)
+TEST_F(FailNthRw, Write)
 {
-	NEED_MOCK_IOMMU();
-	const MockRig rig = open_mock({emulated0});
-	std::vector<std::byte> data(3 * page);
-	Memory ram;
-
-	sweep({.prepare =
-			[&] {
-				ram = Memory::map(16 * page);
-				rig.container.map(iova0, ram.data(), ram.size());
-			},
-		.call = [&] { return rw_call(rig.devices[0], iova0 + 100, data, true); },
-		.undo = [&] { rig.container.unmap_all(); },
-		.see = [&] { return seen(rig.container); }});
+	sweep_rw(true);
 }
 
 } // namespace selftest
