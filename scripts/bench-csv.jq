@@ -6,7 +6,7 @@
 
 ["kind", "backing", "run_pages", "state", "size", "cpus", "driver", "reps",
  "map_per_page", "unmap_per_page", "map_per_leaf", "unmap_per_leaf",
- "kernel_bytes", "map_ms_per_gib", "unmap_ms_per_gib", "map_ratio", "unmap_ratio"] as $head |
+ "charged_bytes", "map_ms_per_gib", "unmap_ms_per_gib", "map_ratio", "unmap_ratio"] as $head |
 ($head | join(",")),
 (.rows[] | . as $row | .drivers | to_entries[] |
  ($row + .value + {driver: .key}) as $line |

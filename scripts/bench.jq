@@ -28,7 +28,7 @@ def run($name): $name | capture("run(?<n>[0-9]+)").n // "";
 [inputs | (input_filename | split("/") | last | rtrimstr(".json")) as $name |
  . as $report | kind($name) as $kind | .samples[] |
  {kind: $kind, run: (run($name) // ""), backing, state, size, driver,
-  map_s, unmap_s, kernel_bytes, kernel: $report.kernel, iommu: $report.iommu,
+  map_s, unmap_s, charged_bytes, kernel: $report.kernel, iommu: $report.iommu,
   cpus: $report.cpus}] |
 group_by([.kind, .backing, .run, .state, .size]) |
 map(.[0] as $first | ($first.backing | leaf) as $leaf |
@@ -47,7 +47,7 @@ map(.[0] as $first | ($first.backing | leaf) as $leaf |
 		 unmap_per_page: ($unmap * 1e9 / ($first.size / 4096) | round4),
 		 map_per_leaf: ($map * 1e9 / ($first.size / $leaf) | round4),
 		 unmap_per_leaf: ($unmap * 1e9 / ($first.size / $leaf) | round4)} +
-		(if $first.kind == "alias" then {kernel_bytes: ([.[].kernel_bytes] | median)}
+		(if $first.kind == "alias" then {charged_bytes: ([.[].charged_bytes] | median)}
 		 else {} end)
 	  end)}) | from_entries)}) |
 {kernel: .[0].kernel, iommu: .[0].iommu,

@@ -254,7 +254,8 @@ std::string BenchReport::json() const
 		j["rep"] = sample.rep;
 		j["map_s"] = sample.map_seconds;
 		j["unmap_s"] = sample.unmap_seconds;
-		j["kernel_bytes"] = sample.kernel_bytes;
+		if (sample.charged_bytes >= 0)
+			j["charged_bytes"] = sample.charged_bytes;
 		if (sample.huge >= 0)
 			j["huge"] = sample.huge;
 		root["samples"].push_back(std::move(j));

@@ -28,8 +28,9 @@ struct BenchSample {
 	unsigned rep;	    /* from 1 */
 	double map_seconds;
 	double unmap_seconds;
-	double huge;		       /* part that is really THP; below 0: not a THP backing */
-	std::int64_t kernel_bytes = 0; /* what the kernel needed more, while mapped */
+	double huge; /* part that is really THP; below 0: not a THP backing */
+	/* Kernel memory that the map was charged, while mapped; below 0: not known */
+	std::int64_t charged_bytes = -1;
 };
 
 struct BenchNotRun {

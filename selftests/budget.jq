@@ -19,7 +19,7 @@ def sample($all; $file; $backing; $size):
 	[$all[$file].samples[]? | select(.backing == $backing and .size == $size)] |
 	if length == 0 then null
 	else {size: $size, map_s: (map(.map_s) | min), unmap_s: (map(.unmap_s) | min),
-	      kernel_bytes: (map(.kernel_bytes) | min)}
+	      charged_bytes: (map(.charged_bytes) | max)}
 	end;
 
 # Under -icount a nanosecond is an instruction.
@@ -50,13 +50,14 @@ def check_linear($all):
 		     "\($what): \($x | rounded) and \($y | rounded) each 2 MiB")
 	end;
 
-def check_memory($all; $noise):
+def check_memory($all; $margin; $noise):
 	. as $row | sample($all; .file; .backing; .size) as $sample |
+	([.limit, (.usual // infinite) * (1 + $margin)] | min + $noise) as $allowed |
 	"\(.file): \(.backing), \(.size | gib): memory" as $what |
-	if $sample == null then line(false; "\($what): not measured")
-	else line($sample.kernel_bytes <= $row.limit + $noise and
-		  $sample.kernel_bytes >= $row.least;
-		  "\($what): \($sample.kernel_bytes / 1024) KiB, limit \($row.limit / 1024)")
+	if $sample.charged_bytes == null then line(false; "\($what): not measured")
+	else line($sample.charged_bytes <= $allowed and
+		  $sample.charged_bytes >= $row.least - $noise;
+		  "\($what): \($sample.charged_bytes / 1024) KiB, limit \($row.limit / 1024)")
 	end;
 
 (reduce inputs as $report ({};
@@ -64,4 +65,4 @@ def check_memory($all; $noise):
 $budget[0] as $b |
 ($b.costs[] | check_cost($all; $b.margin)),
 ($b.linear[] | check_linear($all)),
-($b.memory[] | check_memory($all; $b.memory_noise))
+($b.memory[] | check_memory($all; $b.margin; $b.memory_noise))

@@ -4,6 +4,7 @@
  */
 #include "cgroup.hpp"
 
+#include "memory.hpp"
 #include "proc.hpp"
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <filesystem>
 #include <sstream>
 #include <stdexcept>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <thread>
@@ -81,6 +83,11 @@ void Cgroup::enter() const
 	set("cgroup.procs", "0");
 }
 
+void Cgroup::leave()
+{
+	write(root + "/cgroup.procs", "0");
+}
+
 void Cgroup::set(const std::string &file, const std::string &value) const
 {
 	write(path_ + "/" + file, value);
@@ -108,6 +115,27 @@ std::int64_t Cgroup::number(const std::string &file, const std::string &key) con
 		if (word == key)
 			return value;
 	return -1;
+}
+
+std::int64_t Cgroup::kernel_bytes() const
+{
+	/* Changes that a CPU may keep to itself, twice over: the reader wants more of them. */
+	constexpr std::size_t batch = 2 * 64;
+	const std::size_t size =
+		batch * static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN) + 1) * page;
+	const Memory pages = Memory::map(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+	std::int64_t kernel;
+
+	/*
+	 * The kernel adds up what its CPUs have counted when that is much. So make it much: each
+	 * small page is counted on its own. That they are seen shows that it has been done.
+	 */
+	::madvise(pages.data(), size, MADV_NOHUGEPAGE);
+	populate(pages);
+	kernel = number("memory.stat", "kernel");
+	if (number("memory.stat", "anon") < static_cast<std::int64_t>(size / 2))
+		throw std::runtime_error("the memory of " + path_ + " is not up to date");
+	return kernel - number("memory.stat", "pagetables");
 }
 
 std::optional<CgroupV1> CgroupV1::mount(const std::string &controller)

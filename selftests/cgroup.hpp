@@ -28,12 +28,21 @@ public:
 
 	/* Move the calling process into it. Throws when that is refused. */
 	void enter() const;
+	/* Move the calling process into the root group. Throws when that is refused. */
+	static void leave();
 	/* Throws when the value is refused. */
 	void set(const std::string &file, const std::string &value) const;
 	std::string get(const std::string &file) const;
 	/* The number in a file, or behind a key in one; -1 when it is not there. */
 	std::int64_t number(const std::string &file) const;
 	std::int64_t number(const std::string &file, const std::string &key) const;
+	/*
+	 * Memory that the kernel has allocated for processes in this group and charged to it,
+	 * without page tables: exact, but for a page or two of each CPU. Whatever else the
+	 * kernel allocates or frees meanwhile is not in it. Needs the controller "memory"; the
+	 * caller is in the group.
+	 */
+	std::int64_t kernel_bytes() const;
 	/* False while something keeps it. */
 	bool remove();
 
