@@ -225,14 +225,24 @@ void Mock::stop_failing(unsigned point) const
 	fail(point, 0);
 }
 
-void Mock::slow_map(unsigned microseconds) const
+static void slow(const Mock &mock, unsigned point, unsigned microseconds)
 {
 	vfio_mt_mock_inject conf = {};
 
-	conf.point = VFIO_MT_MOCK_INJECT_MAP;
+	conf.point = point;
 	conf.last = ~0ULL;
 	conf.delay_us = microseconds;
-	inject(conf);
+	mock.inject(conf);
+}
+
+void Mock::slow_map(unsigned microseconds) const
+{
+	slow(*this, VFIO_MT_MOCK_INJECT_MAP, microseconds);
+}
+
+void Mock::slow_unmap(unsigned microseconds) const
+{
+	slow(*this, VFIO_MT_MOCK_INJECT_UNMAP, microseconds);
 }
 
 void Mock::fail_thread(const std::string &function, unsigned skip, unsigned nth) const

@@ -448,6 +448,8 @@ static size_t mock_domain_unmap_pages(struct iommu_domain *domain,
 
 	atomic64_inc(&events.unmap_calls);
 	atomic64_inc(&dom->unmap_calls);
+	/* Only backends use these domains, and they may sleep. */
+	mock_inject_hit(VFIO_MT_MOCK_INJECT_UNMAP, 0, 0, true);
 
 	while (unmapped < size) {
 		unsigned long start, leaf, last;

@@ -316,7 +316,8 @@ static long mock_ioctl_pin(struct mock_vdev *mock,
 		u64 iova = pin.iova + ((u64)i << PAGE_SHIFT);
 
 		if (mock_pin_add(mock, iova, call.pages[i])) {
-			vfio_unpin_pages(&mock->vdev, iova, call.result - i);
+			mock_pin_forget(mock, pin.iova, i, false);
+			vfio_unpin_pages(&mock->vdev, pin.iova, call.result);
 			pin.result = -ENOMEM;
 			break;
 		}

@@ -146,7 +146,8 @@ struct vfio_mt_mock_config {
 #define VFIO_MT_MOCK_INJECT_ATTACH	1	/* attach of a paging domain */
 #define VFIO_MT_MOCK_INJECT_ALLOC	2	/* allocation of one; no errno */
 #define VFIO_MT_MOCK_INJECT_NESTING	3	/* iommu_enable_nesting() */
-#define VFIO_MT_MOCK_NR_INJECT		4
+#define VFIO_MT_MOCK_INJECT_UNMAP	4	/* each call of unmap_pages; no errno */
+#define VFIO_MT_MOCK_NR_INJECT		5
 
 /**
  * struct vfio_mt_mock_inject - make one kind of operation fail, or slow
