@@ -939,10 +939,7 @@ TEST_F(MockDirty, PinsAndWritesOnly)
 	std::vector<std::byte> data(2 * page);
 	Bitmap bits(16);
 	const auto get = [&](const std::string &key, const std::string &expected) {
-		bits.clear();
-		want_errno(key + ".get",
-			rig.container.dirty_get(iova0, 16 * page, bits.data(), bits.bytes()), 0);
-		want(key, bits.show(), expected);
+		want_dirty(key, rig.container, 16, expected);
 	};
 
 	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), 0);
@@ -1365,12 +1362,8 @@ TEST_F(MockWithIommu, DirtyScope)
 	MockRig rig = open_mock({emulated0});
 	const MockDevice &device = rig.devices[0];
 	const Memory ram = patterned(8, 48);
-	Bitmap bits(8);
 	const auto get = [&](const std::string &key, const std::string &expected) {
-		bits.clear();
-		want_errno(key + ".get",
-			rig.container.dirty_get(iova0, 8 * page, bits.data(), bits.bytes()), 0);
-		want(key, bits.show(), expected);
+		want_dirty(key, rig.container, 8, expected);
 	};
 
 	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), 0);

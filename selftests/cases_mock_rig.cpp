@@ -640,6 +640,16 @@ bool MockCase::is_stock()
 	       !std::getenv("VFIO_MT_SHOW_STOCK_BUGS");
 }
 
+void MockCase::want_dirty(const std::string &key, const Container &container, std::size_t pages,
+	const std::string &expected, Where where)
+{
+	Bitmap bits(pages);
+
+	want_errno(key + ".get",
+		container.dirty_get(iova0, pages * page, bits.data(), bits.bytes()), 0, where);
+	want(key, bits.show(), expected, where);
+}
+
 /* Bitmap */
 
 std::string Bitmap::show() const

@@ -365,23 +365,14 @@ static long mock_ioctl_reset(void)
 	return 0;
 }
 
-static long mock_ioctl_page_state(void __user *arg)
+static long mock_ioctl_state(void __user *arg,
+			     void (*fill)(struct vfio_mt_mock_page *state))
 {
 	struct vfio_mt_mock_page state;
 
 	if (copy_from_user(&state, arg, sizeof(state)))
 		return -EFAULT;
-	mock_mem_page_state(&state);
-	return copy_to_user(arg, &state, sizeof(state)) ? -EFAULT : 0;
-}
-
-static long mock_ioctl_pfn_state(void __user *arg)
-{
-	struct vfio_mt_mock_page state;
-
-	if (copy_from_user(&state, arg, sizeof(state)))
-		return -EFAULT;
-	mock_mem_pfn_state(&state);
+	fill(&state);
 	return copy_to_user(arg, &state, sizeof(state)) ? -EFAULT : 0;
 }
 
@@ -491,13 +482,13 @@ static long mock_ioctl(struct file *file, unsigned int cmd,
 	case VFIO_MT_MOCK_RESET:
 		return mock_ioctl_reset();
 	case VFIO_MT_MOCK_PAGE_STATE:
-		return mock_ioctl_page_state(arg);
+		return mock_ioctl_state(arg, mock_mem_page_state);
 	case VFIO_MT_MOCK_COHERENT:
 		return mock_ioctl_coherent(argument);
 	case VFIO_MT_MOCK_ZAP:
 		return mock_ioctl_zap(file, arg);
 	case VFIO_MT_MOCK_PFN_STATE:
-		return mock_ioctl_pfn_state(arg);
+		return mock_ioctl_state(arg, mock_mem_pfn_state);
 	case VFIO_MT_MOCK_TRANSLATE:
 		return mock_ioctl_translate(arg);
 	case VFIO_MT_MOCK_SET_BRAKE:

@@ -221,6 +221,10 @@ protected:
 		want(key, answer(actual.result), expected, where);
 	}
 
+	/* Report and clear what is dirty of so many pages from iova0 on: "3 5-8". */
+	void want_dirty(const std::string &key, const Container &container, std::size_t pages,
+		const std::string &expected, Where where = Where::current());
+
 private:
 	std::optional<Mock> mock_;
 	bool unmap_nothing_ = false;
