@@ -2,6 +2,9 @@
 /*
  * fake.c - what all fakes share: the world that a test case lives in
  */
+#include <linux/kthread.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -54,19 +57,60 @@ void fake_exit(struct kunit *test)
 	fake = NULL;
 }
 
+static int fake_thread_main(void *data)
+{
+	struct fake_thread *thread = data;
+
+	allow_signal(SIGKILL);
+	thread->fn(thread->arg);
+	complete(&thread->done);
+	return 0;
+}
+
+/**
+ * fake_thread_start - start another thread
+ * @thread: the thread
+ * @fn: what it does
+ * @arg: argument of @fn
+ *
+ * Context: Process context. May sleep. The case ends if there is no thread.
+ */
+void fake_thread_start(struct fake_thread *thread, void (*fn)(void *arg),
+		       void *arg)
+{
+	thread->fn = fn;
+	thread->arg = arg;
+	init_completion(&thread->done);
+	thread->task = kthread_create(fake_thread_main, thread, "fake_thread");
+	KUNIT_ASSERT_FALSE(fake->test, IS_ERR(thread->task));
+	get_task_struct(thread->task);
+	wake_up_process(thread->task);
+}
+
+/**
+ * fake_thread_join - wait for a thread's end
+ * @thread: the thread
+ *
+ * Context: Process context. May sleep.
+ */
+void fake_thread_join(struct fake_thread *thread)
+{
+	wait_for_completion(&thread->done);
+	/* It may still be on its way out of this module's code. */
+	kthread_stop(thread->task);
+	put_task_struct(thread->task);
+}
+
+/* Several threads may ask: each failure is for one of them. */
 bool fake_alloc_fails(void)
 {
-	int left = atomic_read(&fake->alloc_fail);
+	int left = atomic_dec_if_positive(&fake->alloc_fail);
 
-	if (left < 0)
+	/* -1: it was 0; less: it was negative already. */
+	if (left != -1)
 		return false;
-	if (!left) {
-		if (!READ_ONCE(fake->alloc_fail_all))
-			atomic_set(&fake->alloc_fail, -1);
-		return true;
-	}
-	atomic_dec(&fake->alloc_fail);
-	return false;
+	return READ_ONCE(fake->alloc_fail_all) ||
+	       atomic_cmpxchg(&fake->alloc_fail, 0, -1) == 0;
 }
 
 bool fake_warn(bool condition)

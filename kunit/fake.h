@@ -16,6 +16,9 @@
 
 #include <kunit/test.h>
 #include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
@@ -60,8 +63,47 @@ extern struct fake *fake;
 int fake_init(struct kunit *test);
 void fake_exit(struct kunit *test);
 
+/* A suite that is in the module, and not run: see Kbuild. */
+#ifdef FAKE_NO_SUITES
+#undef kunit_test_suite
+#define kunit_test_suite(suite) \
+	static struct kunit_suite * const suite##_unused __maybe_unused = &(suite)
+#endif
+
 /* Something is wrong, whatever the case itself looks at. */
 #define fake_complain(fmt, ...) KUNIT_FAIL(fake->test, fmt, ##__VA_ARGS__)
+
+/* ---- other threads of a case ---- */
+
+/* Long enough for anything, on a busy machine that emulates another. */
+#define FAKE_WAIT		(60 * HZ)
+
+/* Wait for what another thread brings about. Returns whether it did. */
+#define fake_wait_until(condition) ({				\
+	unsigned long begun = jiffies;				\
+								\
+	while (!(condition) && jiffies - begun < FAKE_WAIT)	\
+		usleep_range(100, 200);				\
+	(condition);						\
+})
+
+/**
+ * struct fake_thread - a thread that a case starts, and joins before it ends
+ * @task: the thread; SIGKILL is a signal to it as to any process
+ * @fn: what it does. No assertions: they would end the case.
+ * @arg: argument of @fn
+ * @done: @fn has returned
+ */
+struct fake_thread {
+	struct task_struct *task;
+	void (*fn)(void *arg);
+	void *arg;
+	struct completion done;
+};
+
+void fake_thread_start(struct fake_thread *thread, void (*fn)(void *arg),
+		       void *arg);
+void fake_thread_join(struct fake_thread *thread);
 
 /* ---- what seam.h puts in the place of the kernel's ---- */
 

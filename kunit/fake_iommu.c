@@ -11,20 +11,6 @@
 
 static const unsigned int level_shift[FAKE_LEVELS] = { 12, 21, 30 };
 
-/**
- * struct fake_stale - what an IOTLB may still translate to
- * @node: in fd->stale
- * @gather: the gather that will end it
- * @pfn: first page
- * @nr: number of pages
- */
-struct fake_stale {
-	struct list_head node;
-	const struct iommu_iotlb_gather *gather;
-	unsigned long pfn;
-	unsigned long nr;
-};
-
 static struct fake_domain *to_fake(struct iommu_domain *domain)
 {
 	return container_of(domain, struct fake_domain, domain);
@@ -69,6 +55,8 @@ static bool is_mapped(struct fake_domain *fd, unsigned int level,
 	unsigned int i;
 
 	for (i = 0; i < FAKE_LEVELS; i++) {
+		if (!fd->nr_pages[i])
+			continue;
 		key = first >> level_shift[i];
 		if (xa_find(&fd->pages[i], &key, last >> level_shift[i],
 			    XA_PRESENT))
@@ -128,6 +116,8 @@ static int find_page(struct fake_domain *fd, unsigned long iova,
 	void *entry;
 
 	for (level = 0; level < FAKE_LEVELS; level++) {
+		if (!fd->nr_pages[level])
+			continue;
 		entry = xa_load(&fd->pages[level], iova >> level_shift[level]);
 		if (entry) {
 			*pfn = xa_to_value(entry);
@@ -137,29 +127,42 @@ static int find_page(struct fake_domain *fd, unsigned long iova,
 	return -1;
 }
 
+/* An IOTLB may translate to these pages until it is synchronised. */
+static void note_stale(struct fake_domain *fd, unsigned long pfn,
+		       unsigned long nr,
+		       const struct iommu_iotlb_gather *gather)
+{
+	struct fake_stale *last = fd->stale + fd->nr_stale - 1, *more;
+
+	if (fd->nr_stale && last->gather == gather) {
+		if (last->pfn == pfn + nr)
+			last->pfn = pfn;
+		if (last->pfn == pfn || last->pfn + last->nr == pfn) {
+			last->nr += nr;
+			return;
+		}
+	}
+	if (fd->nr_stale == fd->max_stale) {
+		more = krealloc_array(fd->stale, 2 * fd->max_stale + 8,
+				      sizeof(*more), GFP_KERNEL);
+		if (!more) {
+			fake_complain("no memory for the test itself");
+			return;
+		}
+		fd->stale = more;
+		fd->max_stale = 2 * fd->max_stale + 8;
+	}
+	fd->stale[fd->nr_stale++] = (struct fake_stale){ gather, pfn, nr };
+}
+
 static void unmap_page(struct fake_domain *fd, unsigned int level,
 		       unsigned long iova, unsigned long pfn,
 		       const struct iommu_iotlb_gather *gather)
 {
-	struct fake_stale *stale;
-
 	xa_erase(&fd->pages[level], iova >> level_shift[level]);
 	change_by_pfn(fd, level, pfn, -1);
 	fd->nr_pages[level]--;
-
-	stale = list_first_entry_or_null(&fd->stale, struct fake_stale, node);
-	if (stale && stale->gather == gather &&
-	    stale->pfn + stale->nr == pfn) {
-		stale->nr += level_pages(level);
-		return;
-	}
-	stale = kzalloc(sizeof(*stale), GFP_KERNEL);
-	if (!stale)
-		return;
-	stale->gather = gather;
-	stale->pfn = pfn;
-	stale->nr = level_pages(level);
-	list_add(&stale->node, &fd->stale);
+	note_stale(fd, pfn, level_pages(level), gather);
 }
 
 static size_t fake_unmap_pages(struct iommu_domain *domain, unsigned long iova,
@@ -196,16 +199,14 @@ static void fake_iotlb_sync(struct iommu_domain *domain,
 			    struct iommu_iotlb_gather *gather)
 {
 	struct fake_domain *fd = to_fake(domain);
-	struct fake_stale *stale, *next;
+	unsigned int i, nr = 0;
 
 	mutex_lock(&fake->lock);
 	fd->nr_syncs++;
-	list_for_each_entry_safe(stale, next, &fd->stale, node) {
-		if (stale->gather == gather) {
-			list_del(&stale->node);
-			kfree(stale);
-		}
-	}
+	for (i = 0; i < fd->nr_stale; i++)
+		if (fd->stale[i].gather != gather)
+			fd->stale[nr++] = fd->stale[i];
+	fd->nr_stale = nr;
 	mutex_unlock(&fake->lock);
 }
 
@@ -247,7 +248,6 @@ struct fake_domain *fake_domain_create(unsigned long pgsizes)
 		xa_init(&fd->pages[level]);
 		xa_init(&fd->by_pfn[level]);
 	}
-	INIT_LIST_HEAD(&fd->stale);
 	fd->fail_iova = FAKE_IOVA_NONE;
 	fd->fail_after = -1;
 	fd->domain.type = IOMMU_DOMAIN_UNMANAGED;
@@ -295,18 +295,19 @@ unsigned long fake_domain_pfn(struct fake_domain *fd, unsigned long iova)
  */
 bool fake_iommu_reaches(unsigned long pfn, unsigned long nr)
 {
-	struct fake_stale *stale;
 	struct fake_domain *fd;
 	unsigned long key;
 	unsigned int i;
 
 	lockdep_assert_held(&fake->lock);
 	list_for_each_entry(fd, &fake->domains, node) {
-		list_for_each_entry(stale, &fd->stale, node)
-			if (stale->pfn < pfn + nr &&
-			    stale->pfn + stale->nr > pfn)
+		for (i = 0; i < fd->nr_stale; i++)
+			if (fd->stale[i].pfn < pfn + nr &&
+			    fd->stale[i].pfn + fd->stale[i].nr > pfn)
 				return true;
 		for (i = 0; i < FAKE_LEVELS; i++) {
+			if (!fd->nr_pages[i])
+				continue;
 			key = pfn / level_pages(i);
 			if (xa_find(&fd->by_pfn[i], &key,
 				    (pfn + nr - 1) / level_pages(i),
@@ -315,6 +316,22 @@ bool fake_iommu_reaches(unsigned long pfn, unsigned long nr)
 		}
 	}
 	return false;
+}
+
+/**
+ * fake_domain_next_failure - choose which page is to fail after the n-th
+ * @nth: the number of the one that failed last
+ * @total: so many pages are mapped if none fails
+ *
+ * Return: the first ones, the last ones, and some in between; at last @total.
+ */
+long fake_domain_next_failure(long nth, long total)
+{
+	const long first = 5, last = 3, between = 5;
+
+	if (nth < first || nth >= total - last)
+		return nth + 1;
+	return min(nth + 1 + total / between, total - last);
 }
 
 /**
@@ -339,7 +356,6 @@ unsigned long fake_domain_mapped(const struct fake_domain *fd)
  */
 void fake_domain_forget(struct fake_domain *fd)
 {
-	struct fake_stale *stale, *next;
 	unsigned int i;
 
 	for (i = 0; i < FAKE_LEVELS; i++) {
@@ -347,10 +363,10 @@ void fake_domain_forget(struct fake_domain *fd)
 		xa_destroy(&fd->by_pfn[i]);
 		fd->nr_pages[i] = 0;
 	}
-	list_for_each_entry_safe(stale, next, &fd->stale, node) {
-		list_del(&stale->node);
-		kfree(stale);
-	}
+	kfree(fd->stale);
+	fd->stale = NULL;
+	fd->nr_stale = 0;
+	fd->max_stale = 0;
 }
 
 /**
@@ -364,7 +380,7 @@ void fake_iommu_exit(void)
 		if (fake_domain_mapped(fd))
 			fake_complain("%#lx bytes are still mapped",
 				      fake_domain_mapped(fd));
-		if (!list_empty(&fd->stale))
+		if (fd->nr_stale)
 			fake_complain("an IOTLB was not synchronised");
 		fake_domain_forget(fd);
 		list_del(&fd->node);

@@ -24,6 +24,18 @@
 #define FAKE_IOVA_NONE		(1UL << 62)
 
 /**
+ * struct fake_stale - what an IOTLB may still translate to
+ * @gather: the gather that will end it
+ * @pfn: first page
+ * @nr: number of pages
+ */
+struct fake_stale {
+	const struct iommu_iotlb_gather *gather;
+	unsigned long pfn;
+	unsigned long nr;
+};
+
+/**
  * struct fake_domain - an IOMMU domain
  * @node: in fake->domains
  * @domain: what the units get to see
@@ -33,7 +45,9 @@
  * @nr_maps: calls to map
  * @nr_unmaps: calls to unmap
  * @nr_syncs: IOTLB synchronisations
- * @stale: what was unmapped and not synchronised, struct fake_stale
+ * @stale: what was unmapped and not synchronised
+ * @nr_stale: entries of @stale in use
+ * @max_stale: entries of @stale
  * @fail_iova: mapping fails at this address with @fail_error
  * @fail_error: 0 for no failure
  * @fail_after: and so it does when so many pages were mapped; negative for never
@@ -48,7 +62,9 @@ struct fake_domain {
 	unsigned long nr_maps;
 	unsigned long nr_unmaps;
 	unsigned long nr_syncs;
-	struct list_head stale;
+	struct fake_stale *stale;
+	unsigned int nr_stale;
+	unsigned int max_stale;
 	unsigned long fail_iova;
 	int fail_error;
 	long fail_after;
@@ -60,6 +76,7 @@ int fake_domain_map(struct fake_domain *fd, unsigned long iova,
 		    unsigned long pfn, unsigned long nr);
 unsigned long fake_domain_pfn(struct fake_domain *fd, unsigned long iova);
 bool fake_iommu_reaches(unsigned long pfn, unsigned long nr);
+long fake_domain_next_failure(long nth, long total);
 unsigned long fake_domain_mapped(const struct fake_domain *fd);
 void fake_domain_forget(struct fake_domain *fd);
 void fake_iommu_exit(void);

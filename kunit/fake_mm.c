@@ -228,6 +228,19 @@ unsigned long fake_mm_pins(unsigned long pfn)
 	return entry ? xa_to_value(entry) : 0;
 }
 
+/* Is pinning at @va to fail? */
+static bool pin_fails(struct fake_mm *mm, unsigned long va)
+{
+	unsigned long nr = max(mm->fail_nr, 1UL);
+
+	if (!mm->fail_error || !mm->fail_times || va < mm->fail_va ||
+	    va - mm->fail_va >= nr << PAGE_SHIFT)
+		return false;
+	if (mm->fail_times > 0)
+		mm->fail_times--;
+	return true;
+}
+
 /* Pin one page for user space. */
 static int pin_one(unsigned long va, unsigned int flags, bool fast,
 		   struct page **page)
@@ -237,30 +250,20 @@ static int pin_one(unsigned long va, unsigned int flags, bool fast,
 	unsigned long pfn;
 	int ret;
 
-	if (mm->on_pin)
-		mm->on_pin(mm->on_pin_arg, va);
-	mutex_lock(&fake->lock);
-	ret = -EFAULT;
-	if (mm->fail_error && mm->fail_times && va == mm->fail_va) {
-		if (mm->fail_times > 0)
-			mm->fail_times--;
-		ret = mm->fail_error;
-		goto unlock;
-	}
+	if (pin_fails(mm, va))
+		return mm->fail_error;
 	area = area_find(va);
 	if (!area || area->flags & (FAKE_PFNMAP | FAKE_PFNMAP_PAGES) ||
 	    (area->flags & FAKE_RO && flags & FOLL_WRITE) ||
 	    (area->flags & FAKE_SLOW && fast))
-		goto unlock;
+		return -EFAULT;
 	ret = area_populate(area, va);
 	if (ret)
-		goto unlock;
+		return ret;
 	pfn = area_pfn(area, va);
 	pins_change(pfn, 1);
 	*page = pfn_to_page(pfn);
-unlock:
-	mutex_unlock(&fake->lock);
-	return ret;
+	return 0;
 }
 
 static long pin_many(unsigned long va, unsigned long nr, unsigned int flags,
@@ -272,14 +275,20 @@ static long pin_many(unsigned long va, unsigned long nr, unsigned int flags,
 
 	if (!(flags & FOLL_LONGTERM))
 		fake_complain("memory is pinned for a short time only");
+	if (mm->gup_max)
+		nr = min(nr, mm->gup_max);
 	mutex_lock(&fake->lock);
 	mm->gup_calls++;
 	mm->slow_calls += !fast;
+	for (i = 0; i < nr && !ret; i += !ret, va += PAGE_SIZE) {
+		if (mm->on_pin) {
+			mutex_unlock(&fake->lock);
+			mm->on_pin(mm->on_pin_arg, va);
+			mutex_lock(&fake->lock);
+		}
+		ret = pin_one(va, flags, fast, &pages[i]);
+	}
 	mutex_unlock(&fake->lock);
-	if (mm->gup_max)
-		nr = min(nr, mm->gup_max);
-	for (i = 0; i < nr && !ret; i += !ret)
-		ret = pin_one(va + (i << PAGE_SHIFT), flags, fast, &pages[i]);
 	return i ? i : ret;
 }
 
@@ -354,6 +363,19 @@ struct vm_area_struct *fake_vma_lookup(struct mm_struct *mm, unsigned long va)
 	return area ? &fake->mm.vmas[area - fake->mm.areas] : NULL;
 }
 
+/* The first one that has any of [@va, @end). */
+struct vm_area_struct *fake_vma_find(unsigned long va, unsigned long end)
+{
+	struct fake_mm *mm = &fake->mm;
+	unsigned int i;
+
+	expect_mmap_lock(mm->mm, false);
+	for (i = 0; i < mm->nr_areas; i++)
+		if (mm->vmas[i].vm_end > va && mm->vmas[i].vm_start < end)
+			return &mm->vmas[i];
+	return NULL;
+}
+
 struct hstate *fake_hstate_vma(struct vm_area_struct *vma)
 {
 	fake->mm.hstate->order = fake->mm.areas[vma - fake->mm.vmas].order;
@@ -413,7 +435,12 @@ int fake_account_locked_vm(struct mm_struct *mm, unsigned long nr, bool inc,
 			fake_complain("%lu pages are uncharged, %lu are charged",
 				      nr, fm->locked);
 		fm->locked -= min(nr, fm->locked);
+	} else if (fm->refusals) {
+		fm->refusals--;
+		fm->refused++;
+		ret = -ENOMEM;
 	} else if (!bypass && fm->locked + nr > fm->limit) {
+		fm->refused++;
 		ret = -ENOMEM;
 	} else {
 		fm->locked += nr;

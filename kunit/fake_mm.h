@@ -104,12 +104,15 @@ struct fake_area {
  * @gup_calls: calls that pinned, or tried to
  * @slow_calls: how many of them took the mmap lock
  * @fail_va: pinning fails at this address with @fail_error
+ * @fail_nr: and at so many pages from there; 0 for one
  * @fail_error: 0 for no failure
  * @fail_times: so many times; negative for always
  * @on_pin: called, without locks of the fakes, before an address is pinned
  * @on_pin_arg: its argument
  * @locked: what is charged
  * @limit: the most that may be charged
+ * @refusals: so many charges are refused although they fit
+ * @refused: how many were refused
  * @highest: the most that was ever charged
  * @account_calls: how often locked memory was charged or given back
  * @mm: what the units get to see; last, as it has a flexible end
@@ -129,12 +132,15 @@ struct fake_mm {
 	unsigned long gup_calls;
 	unsigned long slow_calls;
 	unsigned long fail_va;
+	unsigned long fail_nr;
 	int fail_error;
 	int fail_times;
 	void (*on_pin)(void *arg, unsigned long va);
 	void *on_pin_arg;
 	unsigned long locked;
 	unsigned long limit;
+	unsigned int refusals;
+	unsigned int refused;
 	unsigned long highest;
 	unsigned long account_calls;
 	struct mm_struct *mm;
@@ -168,6 +174,7 @@ void fake_unpin_user_page(struct page *page);
 void fake_unpin_user_page_range_dirty_lock(struct page *page, unsigned long nr,
 					   bool dirty);
 struct vm_area_struct *fake_vma_lookup(struct mm_struct *mm, unsigned long va);
+struct vm_area_struct *fake_vma_find(unsigned long va, unsigned long end);
 struct hstate *fake_hstate_vma(struct vm_area_struct *vma);
 int fake_follow_pfnmap_start(struct follow_pfnmap_args *args);
 void fake_follow_pfnmap_end(struct follow_pfnmap_args *args);

@@ -64,6 +64,10 @@
 #define page_folio(page)		fake_page_folio(page)
 #define folio_nr_pages(folio)		fake_folio_nr_pages(folio)
 #define vma_lookup(mm, va)		fake_vma_lookup(mm, va)
+#undef for_each_vma_range
+#define for_each_vma_range(vmi, vma, end) \
+	for ((vma) = fake_vma_find((vmi).mas.index, end); (vma); \
+	     (vma) = fake_vma_find((vma)->vm_end, end))
 #define hstate_vma(vma)			fake_hstate_vma(vma)
 #define follow_pfnmap_start(args)	fake_follow_pfnmap_start(args)
 #define follow_pfnmap_end(args)		fake_follow_pfnmap_end(args)
