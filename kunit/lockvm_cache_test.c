@@ -8,6 +8,13 @@
 #include <linux/prandom.h>
 
 #include "seam.h"
+
+/* How often the administrator was told that the limit does not suffice. */
+static unsigned int lockvm_warnings;
+
+#undef pr_warn_ratelimited
+#define pr_warn_ratelimited(fmt, ...) \
+	(lockvm_warnings++, no_printk(fmt, ##__VA_ARGS__))
 #undef pr_fmt
 #include "../lockvm_cache.c"
 
@@ -58,8 +65,24 @@ static void lockvm_plain(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, c->ret, lockvm_charge(&owner, c->nr));
 	KUNIT_EXPECT_EQ(test, c->before + (c->ret ? 0 : c->nr),
 			fake->mm.locked);
+	KUNIT_EXPECT_EQ(test, c->ret ? 1U : 0, lockvm_warnings);
 	lockvm_uncharge(&owner, fake->mm.locked);
 	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.locked);
+}
+
+/* What a job had drawn may be given back while somebody asks for it. */
+static void lockvm_plain_again(struct kunit *test)
+{
+	struct lockvm_owner owner = fake_owner(false);
+
+	fake->mm.refusals = 1;
+	KUNIT_EXPECT_EQ(test, 0, lockvm_charge(&owner, 3));
+	KUNIT_EXPECT_EQ(test, 3UL, fake->mm.locked);
+	KUNIT_EXPECT_EQ(test, 0U, lockvm_warnings);
+	fake->mm.refusals = 2;
+	KUNIT_EXPECT_EQ(test, -ENOMEM, lockvm_charge(&owner, 3));
+	KUNIT_EXPECT_EQ(test, 3UL, fake->mm.locked);
+	lockvm_uncharge(&owner, 3);
 }
 
 static void lockvm_killed(struct kunit *test)
@@ -395,6 +418,370 @@ static void lockvm_open_no_memory(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, list_empty(&lockvm_mms));
 }
 
+/* ---- the end of a job ---- */
+
+static const struct end_case {
+	const char *desc;
+	bool cancel;
+	unsigned long charge[CACHES];
+	unsigned long uncharge[CACHES];
+	unsigned long left;	/* charged after the end */
+} ends[] = {
+	{ "nothing charged, closed", false, { }, { }, 0 },
+	{ "nothing charged, cancelled", true, { }, { }, 0 },
+	{ "used in part, closed", false, { 10, 1, 90 }, { }, 101 },
+	{ "used in part, cancelled", true, { 10, 1, 90 }, { }, 0 },
+	{ "given up in part, closed", false, { 10, 20, 30 }, { 3, 0, 30 }, 27 },
+	{ "given up in part, cancelled", true, { 10, 20, 30 }, { 3, 0, 30 }, 0 },
+	{ "all given up, cancelled", true, { 7 }, { 7 }, 0 },
+};
+
+static void end_desc(const struct end_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(end, ends, end_desc);
+
+/* A job that is closed keeps what it uses, one that is cancelled nothing. */
+static void lockvm_end(struct kunit *test)
+{
+	const struct end_case *c = test->param_value;
+	struct lockvm_owner owner = fake_owner(false);
+	struct lockvm_cache cache[CACHES];
+	struct lockvm_pool pool;
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, 0, lockvm_charge(&owner, 5));
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 64, 1000));
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_take_turn(&pool, false));
+	for (i = 0; i < CACHES; i++) {
+		lockvm_cache_open(&cache[i], &pool);
+		KUNIT_EXPECT_EQ(test, 0, lockvm_cache_charge(&cache[i],
+							     c->charge[i]));
+		lockvm_cache_uncharge(&cache[i], c->uncharge[i]);
+	}
+	if (c->cancel)
+		lockvm_pool_cancel(&pool);
+	else
+		lockvm_pool_close(&pool);
+	KUNIT_EXPECT_EQ(test, c->left, pool.used);
+	/* What was charged by others stays. */
+	KUNIT_EXPECT_EQ(test, c->left + 5, fake->mm.locked);
+	KUNIT_EXPECT_TRUE(test, list_empty(&lockvm_mms));
+	lockvm_uncharge(&owner, fake->mm.locked);
+}
+
+/* ---- refusals that may be another job's fault ---- */
+
+static const struct crowd_case {
+	const char *desc;
+	enum lockvm_turn turn;
+	bool other;		/* another job is under way */
+	unsigned long nr;
+	int ret;
+	bool crowded;
+} crowds[] = {
+	{ "no other job", LOCKVM_SHARED, false, 71, -ENOMEM, false },
+	{ "another job", LOCKVM_SHARED, true, 71, -ENOMEM, true },
+	{ "another job, but it fits", LOCKVM_SHARED, true, 70, 0, false },
+	{ "another job, which is none to wait for", LOCKVM_ALONE, true, 71,
+	  -ENOMEM, false },
+	{ "another job, and no turn", LOCKVM_ANY_TIME, true, 71, -ENOMEM,
+	  false },
+};
+
+static void crowd_desc(const struct crowd_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(crowd, crowds, crowd_desc);
+
+/* The job is told, and the administrator is not: it may succeed yet. */
+static void lockvm_crowded(struct kunit *test)
+{
+	const struct crowd_case *c = test->param_value;
+	struct lockvm_owner owner = fake_owner(false);
+	struct lockvm_pool pool, other;
+	struct lockvm_cache mine, his;
+
+	fake->mm.limit = 100;
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 10, 1000));
+	lockvm_cache_open(&mine, &pool);
+	if (c->turn != LOCKVM_ANY_TIME)
+		KUNIT_ASSERT_EQ(test, 0, lockvm_pool_take_turn(&pool, c->turn ==
+							       LOCKVM_ALONE));
+	KUNIT_EXPECT_EQ(test, (int)c->turn, (int)pool.turn);
+	if (c->other) {
+		KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&other, &owner, 30,
+							  1000));
+		lockvm_cache_open(&his, &other);
+		KUNIT_ASSERT_EQ(test, 0, lockvm_cache_charge(&his, 30));
+	} else {
+		KUNIT_ASSERT_EQ(test, 0, lockvm_charge(&owner, 30));
+	}
+
+	KUNIT_EXPECT_EQ(test, c->ret, lockvm_cache_charge(&mine, c->nr));
+	KUNIT_EXPECT_EQ(test, c->crowded, pool.crowded);
+	KUNIT_EXPECT_EQ(test, c->ret && !c->crowded, lockvm_warnings == 1);
+	lockvm_pool_close(&pool);
+	KUNIT_EXPECT_EQ(test, c->ret ? 0 : c->nr, pool.used);
+	if (c->other) {
+		/* It was not refused anything. */
+		KUNIT_EXPECT_FALSE(test, other.crowded);
+		lockvm_pool_close(&other);
+		KUNIT_EXPECT_EQ(test, 30UL, other.used);
+	}
+	lockvm_uncharge(&owner, 30 + pool.used);
+}
+
+/* A single charge that is refused is no job's concern. */
+static void lockvm_crowded_plain(struct kunit *test)
+{
+	struct lockvm_owner owner = fake_owner(false);
+	struct lockvm_cache cache;
+	struct lockvm_pool pool;
+
+	fake->mm.limit = 100;
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 10, 1000));
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_take_turn(&pool, false));
+	lockvm_cache_open(&cache, &pool);
+	KUNIT_ASSERT_EQ(test, 0, lockvm_cache_charge(&cache, 30));
+	KUNIT_EXPECT_EQ(test, -ENOMEM, lockvm_charge(&owner, 71));
+	KUNIT_EXPECT_EQ(test, 1U, lockvm_warnings);
+	KUNIT_EXPECT_FALSE(test, pool.crowded);
+	KUNIT_EXPECT_EQ(test, 0, lockvm_charge(&owner, 70));
+	lockvm_pool_cancel(&pool);
+	lockvm_uncharge(&owner, 70);
+}
+
+/* ---- jobs that take turns ---- */
+
+/**
+ * struct rival - a job of another thread's
+ * @thread: the thread
+ * @pool: its pool
+ * @alone: it wants to be alone
+ * @ret: what lockvm_pool_take_turn() returned
+ * @asked: completed when it has returned
+ * @end: completed when it may end the job
+ */
+struct rival {
+	struct fake_thread thread;
+	struct lockvm_pool pool;
+	bool alone;
+	int ret;
+	struct completion asked;
+	struct completion end;
+};
+
+static void rival_run(void *arg)
+{
+	struct rival *rival = arg;
+
+	rival->ret = lockvm_pool_take_turn(&rival->pool, rival->alone);
+	complete(&rival->asked);
+	wait_for_completion(&rival->end);
+	lockvm_pool_close(&rival->pool);
+}
+
+static void rival_start(struct kunit *test, struct rival *rival,
+			const struct lockvm_owner *owner, bool alone)
+{
+	rival->alone = alone;
+	init_completion(&rival->asked);
+	init_completion(&rival->end);
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&rival->pool, owner, 10, 10));
+	fake_thread_start(&rival->thread, rival_run, rival);
+}
+
+static void rival_end(struct rival *rival)
+{
+	/* Had it waited in vain, it would wait forever. */
+	if (!completion_done(&rival->asked))
+		send_sig(SIGKILL, rival->thread.task, 1);
+	complete(&rival->end);
+	fake_thread_join(&rival->thread);
+}
+
+/* Is it its turn? It is, or it waits: nothing in between lasts. */
+static bool rival_waits(struct kunit *test, struct rival *rival)
+{
+	struct rw_semaphore *turn = &rival->pool.shared->turn;
+
+	KUNIT_EXPECT_TRUE(test, fake_wait_until(completion_done(&rival->asked) ||
+						rwsem_is_contended(turn)));
+	return !completion_done(&rival->asked);
+}
+
+static const struct turn_case {
+	const char *desc;
+	enum lockvm_turn first;
+	bool alone;		/* the second */
+	bool cancel;		/* so the first ends */
+	bool waits;
+} turns[] = {
+	{ "both share", LOCKVM_SHARED, false, false, false },
+	{ "the second wants to be alone", LOCKVM_SHARED, true, false, true },
+	{ "the first is alone", LOCKVM_ALONE, false, false, true },
+	{ "both want to be alone", LOCKVM_ALONE, true, false, true },
+	{ "the first shares, and fails", LOCKVM_SHARED, true, true, true },
+	{ "the first is alone, and fails", LOCKVM_ALONE, false, true, true },
+	{ "the first charges nothing", LOCKVM_ANY_TIME, true, false, false },
+};
+
+static void turn_desc(const struct turn_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(turn, turns, turn_desc);
+
+static void lockvm_turns(struct kunit *test)
+{
+	const struct turn_case *c = test->param_value;
+	struct lockvm_owner owner = fake_owner(false);
+	struct lockvm_pool pool;
+	struct rival rival;
+
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 10, 10));
+	if (c->first != LOCKVM_ANY_TIME)
+		KUNIT_ASSERT_EQ(test, 0,
+				lockvm_pool_take_turn(&pool, c->first ==
+						      LOCKVM_ALONE));
+	rival_start(test, &rival, &owner, c->alone);
+	KUNIT_EXPECT_EQ(test, c->waits, rival_waits(test, &rival));
+	if (c->cancel)
+		lockvm_pool_cancel(&pool);
+	else
+		lockvm_pool_close(&pool);
+	KUNIT_EXPECT_TRUE(test, fake_wait_until(completion_done(&rival.asked)));
+	KUNIT_EXPECT_EQ(test, 0, rival.ret);
+	rival_end(&rival);
+	KUNIT_EXPECT_TRUE(test, list_empty(&lockvm_mms));
+}
+
+/* Who waits for its turn can be killed, and holds up nobody after that. */
+static void lockvm_turn_killed(struct kunit *test)
+{
+	struct lockvm_owner owner = fake_owner(false);
+	struct lockvm_pool pool, third;
+	struct rival rival;
+	unsigned int alone;
+
+	for (alone = 0; alone < 2; alone++) {
+		KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 1, 1));
+		/* Whoever wants to be alone waits for one that shares. */
+		KUNIT_ASSERT_EQ(test, 0, lockvm_pool_take_turn(&pool, !alone));
+		rival_start(test, &rival, &owner, alone);
+		KUNIT_EXPECT_TRUE(test, rival_waits(test, &rival));
+		send_sig(SIGKILL, rival.thread.task, 1);
+		KUNIT_EXPECT_TRUE(test, fake_wait_until(completion_done(&rival.asked)));
+		KUNIT_EXPECT_EQ(test, -EINTR, rival.ret);
+		KUNIT_EXPECT_EQ(test, (int)LOCKVM_ANY_TIME,
+				(int)rival.pool.turn);
+		rival_end(&rival);
+		lockvm_pool_close(&pool);
+
+		KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&third, &owner, 1, 1));
+		KUNIT_EXPECT_EQ(test, 0, lockvm_pool_take_turn(&third, true));
+		lockvm_pool_close(&third);
+	}
+}
+
+/* ---- killed threads ---- */
+
+/**
+ * struct holder - a thread that holds a semaphore
+ * @thread: the thread
+ * @sem: the semaphore
+ * @write: held for writing
+ * @held: it has it
+ * @end: completed when it may let go
+ */
+struct holder {
+	struct fake_thread thread;
+	struct rw_semaphore *sem;
+	bool write;
+	struct completion held;
+	struct completion end;
+};
+
+static void holder_run(void *arg)
+{
+	struct holder *holder = arg;
+
+	if (holder->write)
+		down_write(holder->sem);
+	else
+		down_read(holder->sem);
+	complete(&holder->held);
+	wait_for_completion(&holder->end);
+	if (holder->write)
+		up_write(holder->sem);
+	else
+		up_read(holder->sem);
+}
+
+static void holder_start(struct holder *holder, struct rw_semaphore *sem,
+			 bool write)
+{
+	holder->sem = sem;
+	holder->write = write;
+	init_completion(&holder->held);
+	init_completion(&holder->end);
+	fake_thread_start(&holder->thread, holder_run, holder);
+	wait_for_completion(&holder->held);
+}
+
+static void holder_end(struct holder *holder)
+{
+	complete(&holder->end);
+	fake_thread_join(&holder->thread);
+}
+
+/* Killed while others draw or recall: it gets nothing, and nothing is lost. */
+static void lockvm_killed_waiting(struct kunit *test)
+{
+	struct lockvm_owner owner = fake_owner(false);
+	struct lockvm_pool pool, another;
+	struct lockvm_cache cache;
+	struct holder holder;
+	unsigned int write;
+
+	allow_signal(SIGKILL);
+	fake->mm.limit = 100;
+	for (write = 0; write < 2; write++) {
+		KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 10,
+							  1000));
+		lockvm_cache_open(&cache, &pool);
+		KUNIT_EXPECT_EQ(test, 0, lockvm_cache_charge(&cache, 30));
+		holder_start(&holder, &pool.shared->sem, write);
+		send_sig(SIGKILL, get_current(), 1);
+
+		KUNIT_EXPECT_EQ(test, -EINTR, lockvm_pool_open(&another, &owner,
+							       10, 10));
+		/* Read by others, credit can still be drawn, but not recalled. */
+		KUNIT_EXPECT_EQ(test, -EINTR,
+				lockvm_cache_charge(&cache, write ? 11 : 71));
+		KUNIT_EXPECT_EQ(test, -EINTR, lockvm_charge(&owner, 71));
+		KUNIT_EXPECT_EQ(test, 0, lockvm_cache_charge(&cache, 10));
+		KUNIT_EXPECT_EQ(test, write ? 0UL : 10UL,
+				lockvm_cache_room(&cache, 512));
+
+		flush_signals(get_current());
+		holder_end(&holder);
+		lockvm_pool_close(&pool);
+		KUNIT_EXPECT_EQ(test, 40UL, pool.used);
+		KUNIT_EXPECT_EQ(test, 40UL, fake->mm.locked);
+		KUNIT_EXPECT_TRUE(test, list_empty(&lockvm_mms));
+		lockvm_uncharge(&owner, pool.used);
+	}
+	KUNIT_EXPECT_EQ(test, 0U, lockvm_warnings);
+	disallow_signal(SIGKILL);
+}
+
 /* A killed thread gets nothing, and what it has is given back. */
 static void lockvm_cache_killed(struct kunit *test)
 {
@@ -419,14 +806,14 @@ static void lockvm_cache_killed(struct kunit *test)
 #define RACERS		4
 
 struct racer {
+	struct fake_thread thread;
 	struct lockvm_cache cache;
-	struct completion done;
 	unsigned int seed;
 	unsigned long used;
 	unsigned long refused;
 };
 
-static int lockvm_racer(void *arg)
+static void lockvm_racer(void *arg)
 {
 	struct racer *racer = arg;
 	struct rnd_state rnd;
@@ -445,37 +832,55 @@ static int lockvm_racer(void *arg)
 		}
 		cond_resched();
 	}
-	complete(&racer->done);
-	return 0;
 }
+
+static const struct race_case {
+	const char *desc;
+	unsigned int pools;
+} races[] = {
+	{ "one job", 1 },
+	{ "two jobs", 2 },
+	{ "a job each", RACERS },
+};
+
+static void race_desc(const struct race_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(race, races, race_desc);
 
 static void lockvm_race(struct kunit *test)
 {
+	const struct race_case *c = test->param_value;
 	struct lockvm_owner owner = fake_owner(false);
-	unsigned long used = 0, refused = 0;
+	unsigned long used = 0, refused = 0, in_pools = 0;
+	struct lockvm_pool pool[RACERS];
 	struct racer *racer;
-	struct lockvm_pool pool;
 	unsigned int i;
 
 	racer = kunit_kcalloc(test, RACERS, sizeof(*racer), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, racer);
 	fake->mm.limit = 4000;
-	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 256, 100000));
+	for (i = 0; i < c->pools; i++)
+		KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool[i], &owner, 256,
+							  100000));
 	for (i = 0; i < RACERS; i++) {
-		lockvm_cache_open(&racer[i].cache, &pool);
-		init_completion(&racer[i].done);
+		lockvm_cache_open(&racer[i].cache, &pool[i % c->pools]);
 		racer[i].seed = i + 1;
 	}
 	for (i = 0; i < RACERS; i++)
-		if (IS_ERR(kthread_run(lockvm_racer, &racer[i], "racer")))
-			complete(&racer[i].done);
+		fake_thread_start(&racer[i].thread, lockvm_racer, &racer[i]);
 	for (i = 0; i < RACERS; i++) {
-		wait_for_completion(&racer[i].done);
+		fake_thread_join(&racer[i].thread);
 		used += racer[i].used;
 		refused += racer[i].refused;
 	}
-	lockvm_pool_close(&pool);
-	KUNIT_EXPECT_EQ(test, used, pool.used);
+	for (i = 0; i < c->pools; i++) {
+		lockvm_pool_close(&pool[i]);
+		in_pools += pool[i].used;
+	}
+	KUNIT_EXPECT_EQ(test, used, in_pools);
 	KUNIT_EXPECT_EQ(test, used, fake->mm.locked);
 	KUNIT_EXPECT_LE(test, fake->mm.highest, fake->mm.limit);
 	/* The limit was reached: else this would have tested little. */
@@ -483,8 +888,15 @@ static void lockvm_race(struct kunit *test)
 	lockvm_uncharge(&owner, used);
 }
 
+static int lockvm_init(struct kunit *test)
+{
+	lockvm_warnings = 0;
+	return fake_init(test);
+}
+
 static struct kunit_case lockvm_cases[] = {
 	KUNIT_CASE_PARAM(lockvm_plain, plain_gen_params),
+	KUNIT_CASE(lockvm_plain_again),
 	KUNIT_CASE(lockvm_killed),
 	KUNIT_CASE(lockvm_mm_gone),
 	KUNIT_CASE_PARAM(lockvm_steps, cache_gen_params),
@@ -494,14 +906,20 @@ static struct kunit_case lockvm_cases[] = {
 	KUNIT_CASE(lockvm_two_pools),
 	KUNIT_CASE(lockvm_two_mms),
 	KUNIT_CASE(lockvm_open_no_memory),
+	KUNIT_CASE_PARAM(lockvm_end, end_gen_params),
+	KUNIT_CASE_PARAM(lockvm_crowded, crowd_gen_params),
+	KUNIT_CASE(lockvm_crowded_plain),
+	KUNIT_CASE_PARAM(lockvm_turns, turn_gen_params),
+	KUNIT_CASE(lockvm_turn_killed),
+	KUNIT_CASE(lockvm_killed_waiting),
 	KUNIT_CASE(lockvm_cache_killed),
-	KUNIT_CASE(lockvm_race),
+	KUNIT_CASE_PARAM(lockvm_race, race_gen_params),
 	{ }
 };
 
 static struct kunit_suite lockvm_suite = {
 	.name = "vfio_mt_lockvm_cache",
-	.init = fake_init,
+	.init = lockvm_init,
 	.exit = fake_exit,
 	.test_cases = lockvm_cases,
 };
