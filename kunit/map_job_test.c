@@ -9,6 +9,34 @@
 
 #include "seam.h"
 
+/**
+ * struct job_groups - cgroups that the caller is in, as far as a case says so
+ * @css: what task_css() tells about every controller; NULL for the truth
+ * @joins: how many helpers joined the caller's groups
+ * @join_error: what they get
+ */
+static struct {
+	struct cgroup_subsys_state *css;
+	unsigned int joins;
+	int join_error;
+} job_groups;
+
+static struct cgroup_subsys_state *job_task_css(struct task_struct *task,
+						int subsys)
+{
+	return job_groups.css ? : task_css(task, subsys);
+}
+
+static int job_cgroup_attach_task_all(struct task_struct *from,
+				      struct task_struct *task)
+{
+	job_groups.joins++;
+	return job_groups.join_error ? : cgroup_attach_task_all(from, task);
+}
+
+#define task_css(task, subsys)		job_task_css(task, subsys)
+#define cgroup_attach_task_all(from, task) \
+	job_cgroup_attach_task_all(from, task)
 #undef kthread_create
 #define kthread_create(fn, arg, fmt, ...) \
 	(fake->no_kthreads ? (struct task_struct *)ERR_PTR(-ENOMEM) : \
@@ -20,7 +48,7 @@
 
 #define UNITS		512
 #define JOB_THREADS	16
-#define WAIT		(20 * HZ)
+#define WAIT		FAKE_WAIT
 
 /**
  * struct job_test - a job that notes what is done with it
@@ -41,6 +69,7 @@
  * @after_kill: ranges begun after that
  * @kill_at: the unit at which the caller gets a SIGKILL
  * @slept: a helper slept until it was woken by a signal
+ * @expected: how many threads there should be
  */
 struct job_test {
 	struct kunit *test;
@@ -60,6 +89,7 @@ struct job_test {
 	unsigned int after_kill;
 	unsigned long kill_at;
 	bool slept;
+	unsigned int expected;
 };
 
 static void job_note(struct job_test *jt, unsigned long start,
@@ -274,6 +304,7 @@ static void job_helper_comes(struct kunit *test)
  * @jt: its job
  * @nice: its nice value
  * @policy: its scheduling policy
+ * @priority: its realtime priority
  * @cpus: where it may run
  * @cred: on whose behalf it works
  * @on_mm: it runs on the caller's mm
@@ -283,6 +314,7 @@ struct job_look {
 	struct job_test *jt;
 	int nice;
 	unsigned int policy;
+	unsigned int priority;
 	struct cpumask cpus;
 	const struct cred *cred;
 	bool on_mm;
@@ -298,6 +330,7 @@ static void job_look_fn(unsigned long start, unsigned long end, void *arg)
 		spin_lock(&jt->lock);
 		look->nice = task_nice(get_current());
 		look->policy = get_current()->policy;
+		look->priority = get_current()->rt_priority;
 		cpumask_copy(&look->cpus, &get_current()->cpus_mask);
 		look->cred = current_cred();
 		look->on_mm = fake_current() == fake->mm.task;
@@ -313,15 +346,20 @@ static const struct adopt_case {
 	const char *desc;
 	int nice;
 	unsigned int policy;
+	unsigned int priority;
 	int cpu;	/* -1: any */
 	bool mm;
 } adopts[] = {
-	{ "as it comes", 0, SCHED_NORMAL, -1, false },
-	{ "with the mm", 0, SCHED_NORMAL, -1, true },
-	{ "nice 7", 7, SCHED_NORMAL, -1, true },
-	{ "nice -5", -5, SCHED_NORMAL, -1, true },
-	{ "SCHED_BATCH", 3, SCHED_BATCH, -1, true },
-	{ "one CPU", 0, SCHED_NORMAL, 0, true },
+	{ "as it comes", 0, SCHED_NORMAL, 0, -1, false },
+	{ "with the mm", 0, SCHED_NORMAL, 0, -1, true },
+	{ "nice 7", 7, SCHED_NORMAL, 0, -1, true },
+	{ "nice -5", -5, SCHED_NORMAL, 0, -1, true },
+	{ "SCHED_BATCH", 3, SCHED_BATCH, 0, -1, true },
+	{ "SCHED_FIFO", 0, SCHED_FIFO, 3, -1, true },
+	{ "SCHED_RR", 0, SCHED_RR, 7, -1, true },
+	{ "SCHED_DEADLINE, which cannot be shared", 0, SCHED_DEADLINE, 0, -1,
+	  true },
+	{ "one CPU", 0, SCHED_NORMAL, 0, 0, true },
 };
 
 static void adopt_desc(const struct adopt_case *c, char *desc)
@@ -341,8 +379,14 @@ static void job_adopt(struct kunit *test)
 		.size = sizeof(attr),
 		.sched_policy = c->policy,
 		.sched_nice = c->nice,
+		.sched_priority = c->priority,
 	};
 
+	if (c->policy == SCHED_DEADLINE) {
+		attr.sched_runtime = 10 * NSEC_PER_MSEC;
+		attr.sched_deadline = 30 * NSEC_PER_MSEC;
+		attr.sched_period = 30 * NSEC_PER_MSEC;
+	}
 	KUNIT_ASSERT_EQ(test, 0, sched_setattr_nocheck(get_current(), &attr));
 	if (c->cpu >= 0)
 		set_cpus_allowed_ptr(get_current(), cpumask_of(c->cpu));
@@ -353,7 +397,9 @@ static void job_adopt(struct kunit *test)
 
 	job_expect_done(test, jt);
 	KUNIT_EXPECT_EQ(test, c->nice, look.nice);
-	KUNIT_EXPECT_EQ(test, c->policy, look.policy);
+	KUNIT_EXPECT_EQ(test, c->policy == SCHED_DEADLINE ? SCHED_NORMAL :
+			c->policy, look.policy);
+	KUNIT_EXPECT_EQ(test, c->priority, look.priority);
 	KUNIT_EXPECT_TRUE(test, cpumask_equal(&look.cpus,
 					      &get_current()->cpus_mask));
 	KUNIT_EXPECT_EQ(test, c->mm, look.on_mm);
@@ -386,6 +432,73 @@ static void job_without_helpers(struct kunit *test)
 	}
 }
 
+/* ---- the caller's cgroups ---- */
+
+static const struct group_case {
+	const char *desc;
+	bool root;		/* in the hierarchy's root */
+	bool v2;		/* of the hierarchy of version 2 */
+	int join_error;
+	unsigned int joins;
+	bool hugetlb;		/* helpers charge huge pages as the caller would */
+	unsigned int threads;
+} groups[] = {
+	{ "root of v1", true, false, 0, 0, true, 2 },
+	{ "root of v2", true, true, 0, 0, true, 2 },
+	{ "group of v1", false, false, 0, 1, true, 2 },
+	{ "group of v2, which helpers cannot join", false, true, 0, 0, false,
+	  2 },
+	{ "group of v1 that takes no helper", false, false, -ENOSPC, 1, true,
+	  1 },
+};
+
+static void group_desc(const struct group_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(group, groups, group_desc);
+
+/* The caller waits until it was tried to have a helper join. */
+static void job_join_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+
+	job_note(jt, start, end);
+	KUNIT_EXPECT_TRUE(jt->test, fake_wait_until(READ_ONCE(job_groups.joins)));
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+/* Helpers are limited as the caller is, or there are none. */
+static void job_in_groups(struct kunit *test)
+{
+	const struct group_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
+	struct cgroup_subsys_state *css;
+	struct cgroup *cgroup;
+
+	css = kunit_kzalloc(test, sizeof(*css), GFP_KERNEL);
+	cgroup = kunit_kzalloc(test, sizeof(*cgroup), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, css);
+	KUNIT_ASSERT_NOT_NULL(test, cgroup);
+	css->cgroup = cgroup;
+	css->parent = c->root ? NULL : css;
+	cgroup->root = c->v2 ? &cgrp_dfl_root : NULL;
+	job_groups.css = css;
+	job_groups.join_error = c->join_error;
+
+	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
+	jt->job.thread_fn = c->threads > 1 ? job_wait_fn : job_join_fn;
+	map_job_run(&jt->job, &jt->how);
+	job_expect_done(test, jt);
+	KUNIT_EXPECT_EQ(test, c->threads, jt->nr_threads);
+	KUNIT_EXPECT_EQ(test, c->joins, job_groups.joins);
+}
+
+/* ---- how many helpers ---- */
+
 /* Never more than asked for, also when they are wanted badly. */
 static void job_slow_fn(unsigned long start, unsigned long end, void *arg)
 {
@@ -411,6 +524,42 @@ static void job_limit(struct kunit *test)
 		map_job_run(&jt->job, &jt->how);
 		job_expect_done(test, jt);
 		KUNIT_EXPECT_LE(test, jt->most_busy, (unsigned int)max);
+	}
+}
+
+/* Nobody goes on before as many threads as are expected have come. */
+static void job_gather_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+
+	job_note(jt, start, end);
+	KUNIT_EXPECT_TRUE(jt->test, fake_wait_until(READ_ONCE(jt->nr_threads) >=
+						    jt->expected));
+	/* More may come. */
+	usleep_range(500, 1000);
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+/* All jobs together have so many helpers and no more; the caller is none. */
+static void job_helpers_of_all(struct kunit *test)
+{
+	int most = num_online_cpus() * MAP_JOB_HELPERS_PER_CPU, others;
+	struct job_test *jt;
+
+	for (others = most; others >= 0; others--) {
+		/* As if so many worked on other jobs. */
+		atomic_set(&map_job_helpers, others);
+		jt = job_make(test);
+		jt->job.size = 64;
+		jt->job.thread_fn = job_gather_fn;
+		jt->job.max_threads = JOB_THREADS;
+		jt->expected = most - others + 1;
+		map_job_run(&jt->job, &jt->how);
+		job_expect_done(test, jt);
+		KUNIT_EXPECT_EQ(test, jt->expected, jt->nr_threads);
+		KUNIT_EXPECT_EQ(test, others, atomic_read(&map_job_helpers));
 	}
 }
 
@@ -453,6 +602,38 @@ static void job_killed(struct kunit *test)
 	/* Alone, the range in which it happens is the last. */
 	if (c->max_threads == 1)
 		KUNIT_EXPECT_EQ(test, c->at + 1, (unsigned long)jt->nr);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
+/* Both threads are in a range when the caller is killed: it is their last. */
+static void job_last_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+
+	job_note(jt, start, end);
+	KUNIT_EXPECT_TRUE(jt->test, fake_wait_until(READ_ONCE(jt->nr_threads) ==
+						    2));
+	if (get_current() == jt->caller)
+		send_sig(SIGKILL, jt->caller, 1);
+	else
+		KUNIT_EXPECT_TRUE(jt->test, fake_wait_until(READ_ONCE(jt->kills)));
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+static void job_killed_with_helper(struct kunit *test)
+{
+	struct job_test *jt = job_make(test);
+
+	allow_signal(SIGKILL);
+	jt->how.kill = job_kill;
+	jt->job.thread_fn = job_last_fn;
+	map_job_run(&jt->job, &jt->how);
+	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
+	KUNIT_EXPECT_EQ(test, 0U, jt->after_kill);
+	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
 	flush_signals(get_current());
 	disallow_signal(SIGKILL);
 }
@@ -531,6 +712,22 @@ static void job_wakes_helpers(struct kunit *test)
 	disallow_signal(SIGKILL);
 }
 
+static int job_init(struct kunit *test)
+{
+	memset(&job_groups, 0, sizeof(job_groups));
+	atomic_set(&map_job_helpers, 0);
+	return fake_init(test);
+}
+
+static void job_exit(struct kunit *test)
+{
+	/* Each helper that was counted has been forgotten again. */
+	if (atomic_read(&map_job_helpers))
+		fake_complain("%d helpers are still counted",
+			      atomic_read(&map_job_helpers));
+	fake_exit(test);
+}
+
 static struct kunit_case job_cases[] = {
 	KUNIT_CASE(job_threads),
 	KUNIT_CASE_PARAM(job_split, split_gen_params),
@@ -538,8 +735,11 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE(job_helper_comes),
 	KUNIT_CASE_PARAM(job_adopt, adopt_gen_params),
 	KUNIT_CASE(job_without_helpers),
+	KUNIT_CASE_PARAM(job_in_groups, group_gen_params),
 	KUNIT_CASE(job_limit),
+	KUNIT_CASE(job_helpers_of_all),
 	KUNIT_CASE_PARAM(job_killed, kill_gen_params),
+	KUNIT_CASE(job_killed_with_helper),
 	KUNIT_CASE_PARAM(job_killed_but_goes_on, kill_gen_params),
 	KUNIT_CASE(job_killed_before),
 	KUNIT_CASE(job_wakes_helpers),
@@ -548,8 +748,8 @@ static struct kunit_case job_cases[] = {
 
 static struct kunit_suite job_suite = {
 	.name = "vfio_mt_map_job",
-	.init = fake_init,
-	.exit = fake_exit,
+	.init = job_init,
+	.exit = job_exit,
 	.test_cases = job_cases,
 };
 
