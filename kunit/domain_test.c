@@ -20,6 +20,9 @@
  * @resv: its reserved regions; length 0 for none
  * @pgsizes: page sizes of its IOMMU
  * @no_share: it attaches to no domain but its own
+ * @other_driver: its IOMMU has a driver of its own
+ * @coherent: which keeps caches coherent
+ * @attaches: how often it was attached to its own domain
  * @attached: the domain that it is attached to
  * @own: the domain that was made for it
  */
@@ -29,6 +32,9 @@ struct fake_group {
 	struct iommu_resv_region resv[MAX_RESVS];
 	unsigned long pgsizes;
 	bool no_share;
+	bool other_driver;
+	bool coherent;
+	unsigned int attaches;
 	struct iommu_domain *attached;
 	struct fake_domain *own;
 };
@@ -39,6 +45,7 @@ enum attach_step {
 	STEP_ALLOC,
 	STEP_NESTING,
 	STEP_ATTACH,
+	STEP_RETURN,
 	STEP_RESV,
 	STEP_MSI_ISOLATED,
 	STEP_MSI_COOKIE,
@@ -52,6 +59,8 @@ static struct {
 	enum attach_step fails;
 	unsigned int domains;
 	unsigned int cookies;
+	int cookie_error;
+	struct iommu_domain_ops other_ops;
 } world;
 
 static struct fake_group *to_group(struct iommu_group *group)
@@ -67,6 +76,16 @@ static int fake_group_devices(struct iommu_group *group, void *data,
 	return fn((struct device *)group, data);
 }
 
+static bool fake_enforce_cache_coherency(struct iommu_domain *domain)
+{
+	unsigned int i;
+
+	for (i = 0; i < MAX_GROUPS; i++)
+		if (world.group[i].own && &world.group[i].own->domain == domain)
+			return world.group[i].coherent;
+	return false;
+}
+
 static struct iommu_domain *fake_paging_domain_alloc(struct device *dev)
 {
 	struct fake_group *g = (struct fake_group *)dev;
@@ -74,6 +93,12 @@ static struct iommu_domain *fake_paging_domain_alloc(struct device *dev)
 	if (world.fails == STEP_ALLOC)
 		return ERR_PTR(-EIO);
 	g->own = fake_domain_create(g->pgsizes);
+	if (g->other_driver) {
+		world.other_ops = *g->own->domain.ops;
+		world.other_ops.enforce_cache_coherency =
+			fake_enforce_cache_coherency;
+		g->own->domain.ops = &world.other_ops;
+	}
 	g->own->domain.geometry.aperture_start = g->start;
 	g->own->domain.geometry.aperture_end = g->last;
 	if (world.fails == STEP_EXTEND)
@@ -103,6 +128,9 @@ static int fake_attach_group(struct iommu_domain *domain,
 	if (world.fails == STEP_ATTACH ||
 	    (g->no_share && domain != &g->own->domain))
 		return -EBUSY;
+	if (domain == &g->own->domain && g->attaches++ &&
+	    world.fails == STEP_RETURN)
+		return -ENODEV;
 	g->attached = domain;
 	return 0;
 }
@@ -135,7 +163,7 @@ static int fake_get_msi_cookie(struct iommu_domain *domain, dma_addr_t base)
 	if (world.fails == STEP_MSI_COOKIE)
 		return -ENOSPC;
 	world.cookies++;
-	return 0;
+	return world.cookie_error;
 }
 
 static int fake_enable_nesting(struct iommu_domain *domain)
@@ -600,6 +628,8 @@ static const struct attach_case {
 	{ "no domain for a second group", STEP_ALLOC, 1, true, 0, -EIO },
 	{ "no nesting", STEP_NESTING, 0, false, 0, -EINVAL },
 	{ "it cannot be attached", STEP_ATTACH, 0, false, 0, -EBUSY },
+	{ "it cannot go back to its own domain", STEP_RETURN, 1, true, 0,
+	  -ENODEV },
 	{ "no reserved regions", STEP_RESV, 1, true, 0, -ENOMEM },
 	{ "interrupts not isolated", STEP_MSI_ISOLATED, 0, false, 0, -EPERM },
 	{ "no MSI window", STEP_MSI_COOKIE, 0, false, 0, -ENOSPC },
@@ -692,6 +722,83 @@ static void domain_attach(struct kunit *test)
 		KUNIT_EXPECT_NULL(test, world.group[i].attached);
 }
 
+/* Groups share a domain if one driver has both, and both are coherent or not. */
+static void domain_coherency(struct kunit *test)
+{
+	static const struct {
+		bool other_driver;
+		bool coherent;
+		unsigned int domains;	/* with this group */
+		bool all;		/* are coherent */
+	} groups[MAX_GROUPS] = {
+		{ true, true, 1, true },
+		{ true, true, 1, true },
+		{ true, false, 2, false },
+		{ false, false, 3, false },
+	};
+	struct fake_maps *fm = groups_make(test);
+	struct iommu_group *group;
+	unsigned int i;
+
+	KUNIT_EXPECT_TRUE(test, backend_coherent(&fm->backend));
+	for (i = 0; i < MAX_GROUPS; i++) {
+		group = (struct iommu_group *)&world.group[i];
+		world.group[i].other_driver = groups[i].other_driver;
+		world.group[i].coherent = groups[i].coherent;
+		KUNIT_EXPECT_PTR_EQ(test, (struct iommu_domain *)
+				    ERR_PTR(-ENODEV),
+				    backend_group_domain(&fm->backend, group));
+		KUNIT_ASSERT_EQ(test, 0, attach(fm, i));
+		KUNIT_EXPECT_EQ(test, groups[i].domains, nr_domains(fm));
+		KUNIT_EXPECT_EQ(test, groups[i].all,
+				backend_coherent(&fm->backend));
+		KUNIT_EXPECT_PTR_EQ(test, world.group[i].attached,
+				    backend_group_domain(&fm->backend, group));
+	}
+	backend_release_domains(&fm->backend);
+}
+
+/* Which groups need a window for interrupts that software manages? */
+static const struct msi_case {
+	const char *desc;
+	struct iommu_resv_region resv[MAX_RESVS];
+	int cookie_error;
+	int ret;
+	unsigned int cookies;
+} msis[] = {
+	{ "none", { }, 0, 0, 0 },
+	{ "in hardware", { RESV(0xfee00000, SZ_4K, IOMMU_RESV_MSI) }, 0, 0, 0 },
+	{ "in software", { RESV(MB(8), SZ_4K, IOMMU_RESV_SW_MSI) }, 0, 0, 1 },
+	{ "in software, which the driver does without", { RESV(MB(8), SZ_4K,
+	  IOMMU_RESV_SW_MSI) }, -ENODEV, 0, 1 },
+	{ "in software, without memory", { RESV(MB(8), SZ_4K,
+	  IOMMU_RESV_SW_MSI) }, -ENOMEM, -ENOMEM, 1 },
+	{ "in both, software first", { RESV(MB(8), SZ_4K, IOMMU_RESV_SW_MSI),
+	  RESV(0xfee00000, SZ_4K, IOMMU_RESV_MSI) }, 0, 0, 0 },
+	{ "in both, hardware first", { RESV(0xfee00000, SZ_4K, IOMMU_RESV_MSI),
+	  RESV(MB(8), SZ_4K, IOMMU_RESV_SW_MSI) }, 0, 0, 0 },
+};
+
+static void msi_desc(const struct msi_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(msi, msis, msi_desc);
+
+static void domain_msi(struct kunit *test)
+{
+	const struct msi_case *c = test->param_value;
+	struct fake_maps *fm = groups_make(test);
+
+	memcpy(world.group[0].resv, c->resv, sizeof(c->resv));
+	world.cookie_error = c->cookie_error;
+	KUNIT_EXPECT_EQ(test, c->ret, attach(fm, 0));
+	KUNIT_EXPECT_EQ(test, c->cookies, world.cookies);
+	backend_release_domains(&fm->backend);
+	KUNIT_EXPECT_EQ(test, 0U, world.domains);
+}
+
 /* The n-th allocation fails. */
 static void domain_attach_no_memory(struct kunit *test)
 {
@@ -771,8 +878,11 @@ static void domain_detach(struct kunit *test)
 static void domain_detach_emulated(struct kunit *test)
 {
 	struct fake_maps *fm = groups_make(test);
+	struct dma_map *map = fake_maps_add(fm, MB(2), MB(2));
 	struct backend *backend = &fm->backend;
 	struct iommu_group *emulated = (struct iommu_group *)&world.group[2];
+
+	KUNIT_ASSERT_EQ(test, 0, dirty_alloc(backend, map));
 
 	KUNIT_ASSERT_EQ(test, 0, backend_attach_group(backend, emulated, true,
 						      false));
@@ -781,7 +891,12 @@ static void domain_detach_emulated(struct kunit *test)
 	detach(fm, 0);
 	KUNIT_EXPECT_EQ(test, 0U, fm->removed_all);
 	KUNIT_EXPECT_EQ(test, 1U, fm->dropped);
+	/* It may have written to anything; one that pins has not. */
+	KUNIT_EXPECT_TRUE(test, bitmap_full(map->dirty, 512));
+	bitmap_zero(map->dirty, 512);
 	backend_detach_group(backend, emulated);
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(map->dirty, 512));
+	dirty_free(map);
 	KUNIT_EXPECT_EQ(test, 1U, fm->removed_all);
 	backend_release_domains(backend);
 }
@@ -796,6 +911,8 @@ static struct kunit_case domain_cases[] = {
 	KUNIT_CASE(domain_reach),
 	KUNIT_CASE(domain_page_sizes),
 	KUNIT_CASE_PARAM(domain_attach, attach_gen_params),
+	KUNIT_CASE(domain_coherency),
+	KUNIT_CASE_PARAM(domain_msi, msi_gen_params),
 	KUNIT_CASE(domain_attach_no_memory),
 	KUNIT_CASE(domain_attach_vaddr_invalid),
 	KUNIT_CASE(domain_detach),
