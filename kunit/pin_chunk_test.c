@@ -93,6 +93,9 @@ static void pinner_take(struct kunit *test, struct pinner *p, int nr)
 	}
 	KUNIT_ASSERT_EQ(test, pages, pc->nr_pages);
 	KUNIT_ASSERT_LE(test, pc->nr_account, pc->nr_pages);
+	/* Only the last leaf, or span, may reach across. */
+	if (pc->runs[nr - 1].leaf != PIN_LEAF_PUD)
+		KUNIT_ASSERT_LT(test, pages, pc->batch + PMD_PAGES);
 	p->account += pc->nr_account;
 }
 
@@ -279,7 +282,7 @@ static const void *small_kind_gen_params(const void *prev, char *desc)
 
 	do
 		c = kind_gen_params(c, desc);
-	while (c && c->nr > 40000);
+	while (c && c->nr > 6000);
 	return c;
 }
 
@@ -318,6 +321,15 @@ static void pin_kind_small_batches(struct kunit *test)
 	p->pc.batch = 1;
 	p->pc.max_runs = PIN_SPAN_PAGES;
 	p->pc.max_pages = 7;
+	pin_kind_run(test, p);
+}
+
+/* Batches that end within leaves. */
+static void pin_kind_odd_batches(struct kunit *test)
+{
+	struct pinner *p = pin_kind_open(test);
+
+	p->pc.batch = 3 * PMD_PAGES + 1;
 	pin_kind_run(test, p);
 }
 
@@ -695,6 +707,7 @@ static void pin_one(struct kunit *test)
 static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(pin_kind, kind_gen_params),
 	KUNIT_CASE_PARAM(pin_kind_small_batches, kind_gen_params),
+	KUNIT_CASE_PARAM(pin_kind_odd_batches, kind_gen_params),
 	KUNIT_CASE_PARAM(pin_kind_short_gup, kind_gen_params),
 	KUNIT_CASE_PARAM(pin_kind_by_page, small_kind_gen_params),
 	KUNIT_CASE_PARAM(pin_kind_by_stranger, small_kind_gen_params),

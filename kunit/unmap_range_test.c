@@ -27,7 +27,7 @@ static const struct step_case {
 	{ "no GiB fits", FAKE_SIZES, GB(1) - MB(4), GB(1), GB(1) },
 	{ "GiB pages", FAKE_SIZES, GB(1), GB(5) + MB(2), GB(5) },
 	{ "no such pages", SZ_4K | SZ_2M, GB(1), GB(5) + MB(2), GB(5) + MB(2) },
-	{ "small pages only", SZ_4K, GB(1), GB(5) + SZ_4K, GB(5) + SZ_4K },
+	{ "small pages only", SZ_4K, GB(1), MB(5) + SZ_4K, MB(5) + SZ_4K },
 	{ "IOVA 0", FAKE_SIZES, 0, GB(1) + MB(2), GB(1) },
 	{ "the last page of 64 bits", FAKE_SIZES, -SZ_4K, SZ_4K, SZ_4K },
 	{ "the last GiB of 64 bits", FAKE_SIZES, -GB(1), GB(1), GB(1) },
@@ -201,11 +201,11 @@ static struct mapped *mapped_make(struct kunit *test,
 	m->range.tgt = &m->tgt;
 	m->range.record = &m->rec;
 	for (i = 0; i < 2; i++) {
-		/* The second one knows no large pages. */
-		if (i && m->range.size > GB(1))
-			m->fd[i] = fake_domain_create(FAKE_SIZES);
-		else
-			m->fd[i] = fake_domain_create(i ? SZ_4K : FAKE_SIZES);
+		/* The second one has smaller pages, where that are not too many. */
+		m->fd[i] = fake_domain_create(!i || m->range.size > GB(1) ?
+					      FAKE_SIZES :
+					      m->range.size > MB(16) ?
+					      SZ_4K | SZ_2M : SZ_4K);
 		m->domains[i] = &m->fd[i]->domain;
 		mapped_map(test, m, m->fd[i]);
 	}
@@ -318,6 +318,44 @@ static void unmap_plan_cuts(struct kunit *test)
 		       m->range.vaddr + m->range.size, true);
 	mapped_expect_gone(test, m);
 	pin_record_destroy(&m->rec);
+}
+
+/* Batches end after 64 GiB, and where the runs that one holds are used up. */
+static void unmap_batches(struct kunit *test)
+{
+	static const struct {
+		struct mapped_case mapped;
+		bool no_memory;
+		unsigned long syncs;
+	} batches[] = {
+		{ { "64 GiB", GB(64), GB(64), { PUDS(33554432, 64, 262144) } },
+		  false, 1 },
+		{ { "65 GiB", GB(64), GB(64), { PUDS(33554432, 65, 262144) } },
+		  false, 2 },
+		{ { "130 GiB", GB(64), GB(64), { PUDS(33554432, 130,
+		  262144) } }, false, 3 },
+		{ { "256 extents", MB(2), MB(2), { RUN(513, 1, 256, 2) } },
+		  false, 1 },
+		{ { "257 extents", MB(2), MB(2), { RUN(513, 1, 257, 2) } },
+		  false, 2 },
+		{ { "33 extents, no memory", MB(2), MB(2), { RUN(513, 1, 33,
+		  2) } }, true, 3 },
+	};
+	struct mapped *m;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(batches); i++) {
+		m = mapped_make(test, &batches[i].mapped);
+		fake->alloc_fail_all = true;
+		atomic_set(&fake->alloc_fail, batches[i].no_memory ? 0 : -1);
+		unmap_interval(&m->range, m->range.vaddr,
+			       m->range.vaddr + m->range.size, true);
+		atomic_set(&fake->alloc_fail, -1);
+		mapped_expect_gone(test, m);
+		KUNIT_EXPECT_EQ_MSG(test, batches[i].syncs, m->fd[0]->nr_syncs,
+				    "%s", batches[i].mapped.desc);
+		pin_record_destroy(&m->rec);
+	}
 }
 
 /* ---- where a cut goes ---- */
@@ -465,6 +503,7 @@ static struct kunit_case unmap_cases[] = {
 	KUNIT_CASE_PARAM(unmap_no_memory_later, mapped_gen_params),
 	KUNIT_CASE_PARAM(unmap_without_unpin, mapped_gen_params),
 	KUNIT_CASE_PARAM(unmap_plan_cuts, mapped_gen_params),
+	KUNIT_CASE(unmap_batches),
 	KUNIT_CASE_PARAM(unmap_cut_at, cut_gen_params),
 	KUNIT_CASE_PARAM(unmap_nr_threads, threads_gen_params),
 	KUNIT_CASE(unmap_short),
