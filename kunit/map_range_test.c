@@ -23,11 +23,16 @@ static void range_job_run(struct padata_mt_job *job,
 		map_job_run(job, how);
 }
 
+/* Do helpers charge huge pages of a pool to whom they should? */
+static bool range_hugetlb_for_all;
+
 /* The unit asks "current" which address space it runs on. */
 #undef current
 #define current fake_current()
 #define map_job_run range_job_run
+#define map_job_charges_hugetlb() range_hugetlb_for_all
 #include "../map_range.c"
+#undef map_job_charges_hugetlb
 #undef map_job_run
 #undef current
 #define current get_current()
@@ -304,6 +309,67 @@ static void range_threads(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, 1U, map_threads(&work));
 }
 
+/*
+ * Where helpers would charge huge pages to somebody else, the caller faults them
+ * in itself: all of a range that has any. A copy faults nothing in.
+ */
+static const struct caller_case {
+	const char *desc;
+	struct fake_area area[3];
+	bool for_all;
+	bool copy;
+	bool alone;
+} callers[] = {
+	{ "small pages", { { GB(1), 65536, FAKE_PFN(0), PIN_LEAF_PTE } },
+	  false, false, false },
+	{ "hugetlb", { { GB(1), 65536, FAKE_PFN(0), PIN_LEAF_PMD, PMD_FOLIO,
+	  FAKE_HUGETLB } }, false, false, true },
+	{ "hugetlb, charged to the caller", { { GB(1), 65536, FAKE_PFN(0),
+	  PIN_LEAF_PMD, PMD_FOLIO, FAKE_HUGETLB } }, true, false, false },
+	{ "hugetlb, copied", { { GB(1), 65536, FAKE_PFN(0), PIN_LEAF_PMD,
+	  PMD_FOLIO, FAKE_HUGETLB } }, false, true, false },
+	{ "hugetlb at the end", { { GB(1), 65024, FAKE_PFN(0), PIN_LEAF_PTE },
+	  { GB(1) + MB(254), 512, FAKE_PFN(65536), PIN_LEAF_PMD, PMD_FOLIO,
+	  FAKE_HUGETLB } }, false, false, true },
+	{ "hugetlb on both sides", { { GB(1) - MB(2), 512, FAKE_PFN(0),
+	  PIN_LEAF_PMD, PMD_FOLIO, FAKE_HUGETLB }, { GB(1), 65536,
+	  FAKE_PFN(65536), PIN_LEAF_PTE }, { GB(1) + MB(256), 512,
+	  FAKE_PFN(512), PIN_LEAF_PMD, PMD_FOLIO, FAKE_HUGETLB } }, false,
+	  false, false },
+};
+
+static void caller_desc(const struct caller_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(caller, callers, caller_desc);
+
+static void range_for_caller(struct kunit *test)
+{
+	const struct caller_case *c = test->param_value;
+	struct pin_run leaves = { FAKE_PFN(0), 65536, PIN_LEAF_PMD, true };
+	struct pin_record rec = { };
+	struct map_range range = { GB(1), GB(1), MB(256), .record = &rec };
+	struct map_target from = { };
+	struct map_work work = { .range = &range };
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU has no helpers");
+	fake_mm_setup(c->area, ARRAY_SIZE(c->area));
+	range.owner.mm = fake->mm.mm;
+	KUNIT_ASSERT_EQ(test, 0, pin_record_init(&rec, GB(1), MB(256)));
+	if (c->copy) {
+		work.from = &from;
+		KUNIT_ASSERT_EQ(test, 0, pin_record_add(&rec, GB(1), &leaves,
+							1));
+	}
+	range_tune(16, 0, 0);
+	range_hugetlb_for_all = c->for_all;
+	KUNIT_EXPECT_EQ(test, c->alone, map_threads(&work) == 1);
+	pin_record_destroy(&rec);
+}
+
 /* ---- whole maps ---- */
 
 static const struct whole_case {
@@ -331,9 +397,9 @@ static const struct whole_case {
 	  FAKE_SCATTERED } }, MB(2), MB(2), MB(6), FAKE_SIZES, 1536 },
 	{ "PMD leaves, 32 MiB", { { MB(2), 8192, FAKE_PFN(512), PIN_LEAF_PMD,
 	  PMD_FOLIO } }, MB(2), MB(2), MB(32), FAKE_SIZES, 16 },
-	{ "PMD leaves, IOVA off by a page", { { MB(2), 8192, FAKE_PFN(512),
-	  PIN_LEAF_PMD, PMD_FOLIO } }, MB(2), MB(2) + SZ_4K, MB(32),
-	  FAKE_SIZES, 16 },
+	{ "PMD leaves, IOVA off by a page", { { MB(2), 4096, FAKE_PFN(512),
+	  PIN_LEAF_PMD, PMD_FOLIO } }, MB(2), MB(2) + SZ_4K, MB(16),
+	  FAKE_SIZES, 8 },
 	{ "PMD leaves, parts at both ends", { { MB(2), 8192, FAKE_PFN(512),
 	  PIN_LEAF_PMD, PMD_FOLIO } }, MB(2) + SZ_4K, GB(4) + SZ_4K,
 	  MB(32) - SZ_8K, FAKE_SIZES, 511 + 511 + 14 },
@@ -468,7 +534,8 @@ static void mapper_reference(struct kunit *test, struct mapper *m)
 static void mapper_compare(struct kunit *test, struct mapper *m,
 			   struct fake_domain *fd)
 {
-	unsigned long off, step = m->range.size > MB(64) ? MB(1) + SZ_4K : SZ_4K;
+	unsigned long off, step = m->range.size > MB(64) ? MB(1) + SZ_4K :
+				  m->range.size > MB(8) ? 17 * SZ_4K : SZ_4K;
 	unsigned int i;
 
 	for (i = 0; i < FAKE_LEVELS; i++)
@@ -565,7 +632,7 @@ static void range_whole_single(struct kunit *test)
 	struct mapper *m = mapper_make(test, c, 1);
 	unsigned long charged;
 
-	if (c->size > MB(64)) {
+	if (c->size > MB(8)) {
 		m->range.size = MB(4);
 		pin_record_destroy(&m->rec);
 		KUNIT_ASSERT_EQ(test, 0, pin_record_init(&m->rec, c->va, MB(4)));
@@ -749,23 +816,27 @@ static void range_iommu_fails(struct kunit *test)
 	struct mapper *m = mapper_make_undo(test);
 	unsigned long charged;
 	unsigned int which;
-	long nth;
-	int ret;
+	long nth, total;
 
 	for (which = 0; which < 2; which++) {
-		for (nth = 0; ; nth += nth < 18 ? 1 : 257) {
-			m->fd[which]->fail_error = -ENOSPC;
-			m->fd[which]->fail_after = nth;
-			ret = map_range_map(&m->range, &charged);
-			m->fd[which]->fail_error = 0;
-			if (!ret)
-				break;
-			KUNIT_ASSERT_EQ(test, -ENOSPC, ret);
-			mapper_expect_undone(test, m, nth);
-		}
+		struct fake_domain *fd = m->fd[which];
+
+		/* How many are there? Counted by failures that never come. */
+		fd->fail_error = -ENOSPC;
+		fd->fail_after = LONG_MAX;
+		KUNIT_ASSERT_EQ(test, 0, map_range_map(&m->range, &charged));
+		total = LONG_MAX - fd->fail_after;
 		mapper_unmap(test, m, charged);
 		pin_record_clear(&m->rec, m->range.vaddr,
 				 m->range.vaddr + m->range.size);
+		for (nth = 0; nth < total;
+		     nth = fake_domain_next_failure(nth, total)) {
+			fd->fail_after = nth;
+			KUNIT_ASSERT_EQ(test, -ENOSPC,
+					map_range_map(&m->range, &charged));
+			mapper_expect_undone(test, m, nth);
+		}
+		fd->fail_error = 0;
 	}
 	mapper_done(m);
 }
@@ -773,7 +844,7 @@ static void range_iommu_fails(struct kunit *test)
 /* The limit is a few pages short, or just suffices. */
 static void range_limit(struct kunit *test)
 {
-	static const unsigned long missing[] = { 0, 1, 2, 511, 512, 1000 };
+	static const unsigned long missing[] = { 0, 1, 513 };
 	struct mapper *m = mapper_make_undo(test);
 	unsigned long charged, need = mapper_account(m);
 	unsigned int i;
@@ -793,6 +864,93 @@ static void range_limit(struct kunit *test)
 			mapper_expect_undone(test, m, missing[i]);
 		}
 	}
+	mapper_done(m);
+}
+
+/**
+ * struct rival - another thread that charges to the same mm
+ * @thread: the thread
+ * @owner: whom it charges to
+ * @nr: how many pages
+ * @keep: it keeps them
+ * @ret: what became of it
+ * @charged: completed when it has them
+ * @undone: it saw that the map had been refused, and undone
+ */
+struct rival {
+	struct fake_thread thread;
+	struct lockvm_owner owner;
+	unsigned long nr;
+	bool keep;
+	int ret;
+	struct completion charged;
+	bool undone;
+};
+
+/* Has the map been refused something, and is it undone? */
+static bool rival_sees_undo(const struct rival *rival)
+{
+	return READ_ONCE(fake->mm.refused) &&
+	       READ_ONCE(fake->mm.locked) == rival->nr &&
+	       !READ_ONCE(fake->mm.nr_pins);
+}
+
+static void rival_run(void *arg)
+{
+	struct rival *rival = arg;
+	struct lockvm_cache cache;
+	struct lockvm_pool pool;
+
+	rival->ret = lockvm_pool_open(&pool, &rival->owner, 0, rival->nr) ? :
+		     lockvm_pool_take_turn(&pool, false);
+	lockvm_cache_open(&cache, &pool);
+	if (!rival->ret)
+		rival->ret = lockvm_cache_charge(&cache, rival->nr);
+	complete(&rival->charged);
+	rival->undone = fake_wait_until(rival_sees_undo(rival));
+	if (rival->keep)
+		lockvm_pool_close(&pool);
+	else
+		lockvm_pool_cancel(&pool);
+}
+
+/*
+ * Another job has what is missing. If it fails, this one must succeed, as it would
+ * have if it had come first: it is done over when the other one is gone.
+ */
+static void range_crowded(struct kunit *test)
+{
+	struct mapper *m = mapper_make_undo(test);
+	struct rival rival = { .owner = m->range.owner };
+	unsigned long charged, need = mapper_account(m);
+	int ret;
+
+	rival.nr = need / 2;
+	for (rival.keep = false; ; rival.keep = true) {
+		init_completion(&rival.charged);
+		fake->mm.limit = need + rival.nr - 1;
+		fake->mm.highest = 0;
+		fake->mm.refused = 0;
+		fake_thread_start(&rival.thread, rival_run, &rival);
+		wait_for_completion(&rival.charged);
+		ret = map_range_map(&m->range, &charged);
+		fake_thread_join(&rival.thread);
+		KUNIT_ASSERT_EQ(test, 0, rival.ret);
+		KUNIT_EXPECT_TRUE(test, rival.undone);
+		KUNIT_EXPECT_LE(test, fake->mm.highest, fake->mm.limit);
+		if (rival.keep)
+			break;
+		KUNIT_ASSERT_EQ(test, 0, ret);
+		KUNIT_EXPECT_EQ(test, need, charged);
+		mapper_unmap(test, m, charged);
+		pin_record_clear(&m->rec, m->range.vaddr,
+				 m->range.vaddr + m->range.size);
+	}
+	/* The other one succeeded: this one cannot. */
+	KUNIT_EXPECT_EQ(test, -ENOMEM, ret);
+	KUNIT_EXPECT_EQ(test, 0UL, charged);
+	lockvm_uncharge(&rival.owner, rival.nr);
+	mapper_expect_undone(test, m, 0);
 	mapper_done(m);
 }
 
@@ -835,33 +993,46 @@ static void range_no_memory(struct kunit *test)
 /* A page that cannot be pinned for a moment: it is tried again, but not forever. */
 static void range_page_is_busy(struct kunit *test)
 {
-	static const int errors[] = { -ENOMEM, -EAGAIN, -EBUSY };
+	static const struct {
+		int error;
+		int times;
+		bool goes;
+	} tries[] = {
+		{ -ENOMEM, 1, true },
+		/*
+		 * Once in the job, MAP_ATTEMPTS times by the caller; each time at
+		 * least twice: fast and slowly.
+		 */
+		{ -ENOMEM, 2 * (1 + MAP_ATTEMPTS) - 1, true },
+		{ -ENOMEM, 1000, false },
+		{ -EAGAIN, 1, true },
+		{ -EAGAIN, 1000, false },
+		{ -EBUSY, 1, true },
+		{ -EBUSY, 1000, false },
+	};
 	struct mapper *m = mapper_make_undo(test);
 	unsigned long charged;
 	unsigned int i;
-	int times, ret = 0;
 
 	fake->mm.fail_va = m->range.vaddr + 100 * PAGE_SIZE;
-	if (fake->mm.areas[0].leaf == PIN_LEAF_PMD)
+	if (fake->mm.areas[0].leaf == PIN_LEAF_PMD) {
+		/* Any page of the leaf */
 		fake->mm.fail_va = m->range.vaddr + MB(4);
-	for (i = 0; i < ARRAY_SIZE(errors); i++) {
-		for (times = 1; times < 40; times += times < 8 ? 1 : 31) {
-			fake->mm.fail_error = errors[i];
-			fake->mm.fail_times = times;
-			ret = map_range_map(&m->range, &charged);
-			if (ret)
-				break;
+		fake->mm.fail_nr = PMD_PAGES;
+	}
+	for (i = 0; i < ARRAY_SIZE(tries); i++) {
+		fake->mm.fail_error = tries[i].error;
+		fake->mm.fail_times = tries[i].times;
+		KUNIT_ASSERT_EQ(test, tries[i].goes ? 0 : tries[i].error,
+				map_range_map(&m->range, &charged));
+		if (tries[i].goes) {
+			KUNIT_EXPECT_EQ(test, 0, fake->mm.fail_times);
 			mapper_unmap(test, m, charged);
 			pin_record_clear(&m->rec, m->range.vaddr,
 					 m->range.vaddr + m->range.size);
+		} else {
+			mapper_expect_undone(test, m, i);
 		}
-		KUNIT_EXPECT_EQ(test, errors[i], ret);
-		/*
-		 * Once in the job, MAP_ATTEMPTS times by the caller: fast and
-		 * slowly, and for a leaf, page by page too.
-		 */
-		KUNIT_EXPECT_GE(test, times, 2 * (1 + MAP_ATTEMPTS));
-		mapper_expect_undone(test, m, times);
 	}
 	mapper_done(m);
 }
@@ -898,6 +1069,33 @@ static void range_killed(struct kunit *test)
 	}
 	disallow_signal(SIGKILL);
 	mapper_done(m);
+}
+
+/* Chunks behind one that failed are not begun. */
+static void range_fails_soon(struct kunit *test)
+{
+	static const struct whole_case pages = {
+		"", { { MB(2), 16384, FAKE_PFN(512), PIN_LEAF_PTE } }, MB(2),
+		MB(2), MB(64), FAKE_SIZES
+	};
+	unsigned int threads;
+
+	for (threads = 1; threads <= 2; threads++) {
+		struct mapper *m = mapper_make(test, &pages, 1);
+		unsigned long charged;
+
+		range_tune(2, 0, threads);
+		fake->mm.fail_va = m->range.vaddr;
+		fake->mm.fail_error = -EHWPOISON;
+		fake->mm.gup_calls = 0;
+		KUNIT_EXPECT_EQ(test, -EHWPOISON, map_range_map(&m->range,
+								&charged));
+		mapper_expect_undone(test, m, 0);
+		/* Fast and slowly; a helper may be in its first chunk. */
+		KUNIT_EXPECT_LE(test, fake->mm.gup_calls,
+				threads == 1 ? 2UL : 20UL);
+		mapper_done(m);
+	}
 }
 
 /* What is not user memory is refused before anything is done. */
@@ -963,28 +1161,26 @@ static void range_copy_fails(struct kunit *test)
 	struct map_target to = m->tgt;
 	struct map_range range = m->range;
 	unsigned long charged, pins;
-	long nth;
-	int ret;
+	long nth, total;
 
 	KUNIT_ASSERT_EQ(test, 0, map_range_map(&m->range, &charged));
 	pins = fake->mm.nr_pins;
 	to.domains = &domain;
 	to.nr = 1;
 	range.tgt = &to;
-	for (nth = 0; ; nth += nth < 18 ? 1 : 257) {
-		copy->fail_error = -ENOSPC;
+	copy->fail_error = -ENOSPC;
+	copy->fail_after = LONG_MAX;
+	KUNIT_ASSERT_EQ(test, 0, map_range_copy(&range, &m->tgt));
+	total = LONG_MAX - copy->fail_after;
+	iommu_unmap(domain, m->range.iova, m->range.size);
+	for (nth = 0; nth < total; nth = fake_domain_next_failure(nth, total)) {
 		copy->fail_after = nth;
-		ret = map_range_copy(&range, &m->tgt);
-		copy->fail_error = 0;
-		if (!ret)
-			break;
-		KUNIT_ASSERT_EQ(test, -ENOSPC, ret);
+		KUNIT_ASSERT_EQ(test, -ENOSPC, map_range_copy(&range, &m->tgt));
 		KUNIT_ASSERT_EQ(test, 0UL, fake_domain_mapped(copy));
 		KUNIT_ASSERT_EQ(test, m->range.size,
 				fake_domain_mapped(m->fd[0]));
 		KUNIT_ASSERT_EQ(test, pins, fake->mm.nr_pins);
 	}
-	iommu_unmap(domain, m->range.iova, m->range.size);
 	mapper_unmap(test, m, charged);
 	mapper_done(m);
 }
@@ -1008,6 +1204,7 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE_PARAM(range_chunk_size, chunk_gen_params),
 	KUNIT_CASE_PARAM(range_plan, plan_gen_params),
 	KUNIT_CASE_PARAM(range_threads, threads_gen_params),
+	KUNIT_CASE_PARAM(range_for_caller, caller_gen_params),
 	KUNIT_CASE_PARAM(range_whole_alone, whole_gen_params),
 	KUNIT_CASE_PARAM(range_whole_threads, whole_gen_params),
 	KUNIT_CASE_PARAM(range_whole_padata, whole_gen_params),
@@ -1017,20 +1214,29 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE_PARAM(range_lowest_error, paged_gen_params),
 	KUNIT_CASE_PARAM(range_iommu_fails, undo_gen_params),
 	KUNIT_CASE_PARAM(range_limit, undo_gen_params),
+	KUNIT_CASE_PARAM(range_crowded, undo_gen_params),
 	KUNIT_CASE_PARAM(range_no_memory, undo_gen_params),
 	KUNIT_CASE_PARAM(range_page_is_busy, undo_gen_params),
 	KUNIT_CASE_PARAM(range_killed, undo_gen_params),
+	KUNIT_CASE(range_fails_soon),
 	KUNIT_CASE(range_not_user_memory),
 	KUNIT_CASE_PARAM(range_copy, whole_gen_params),
 	KUNIT_CASE_PARAM(range_copy_fails, undo_gen_params),
 	{ }
 };
 
+static int range_init(struct kunit *test)
+{
+	range_hugetlb_for_all = true;
+	range_by_padata = false;
+	return fake_init(test);
+}
+
 static struct kunit_suite range_suite = {
 	.name = "vfio_mt_map_range",
 	.suite_init = range_suite_init,
 	.suite_exit = range_suite_exit,
-	.init = fake_init,
+	.init = range_init,
 	.exit = fake_exit,
 	.test_cases = range_cases,
 };
