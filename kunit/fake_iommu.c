@@ -327,7 +327,7 @@ bool fake_iommu_reaches(unsigned long pfn, unsigned long nr)
  */
 long fake_domain_next_failure(long nth, long total)
 {
-	const long first = 5, last = 3, between = 5;
+	const long first = 3, last = 2, between = 4;
 
 	if (nth < first || nth >= total - last)
 		return nth + 1;

@@ -1053,7 +1053,8 @@ static void range_killed(struct kunit *test)
 	allow_signal(SIGKILL);
 	fake->mm.on_pin = kill_caller;
 	fake->mm.on_pin_arg = get_current();
-	for (page = 0; page < pages; page = next_page(m, page)) {
+	/* At every other of these places */
+	for (page = 0; page < pages; page = next_page(m, next_page(m, page))) {
 		fake->mm.fail_va = m->range.vaddr + (page << PAGE_SHIFT);
 		ret = map_range_map(&m->range, &charged);
 		if (fatal_signal_pending(get_current()))
