@@ -8,6 +8,8 @@
 # make coverage which lines of the module they reach
 # make check-detectors
 #               build it with faults, and see that they are found
+# make check-mutants
+#               build its units with faults, and see that the unit tests fail
 # make help     the rest
 
 SHELL := /bin/bash
@@ -21,7 +23,7 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
 .PHONY: all module selftests mock demo bench check soak fuzz failnth lint coverage \
-	check-detectors load unload clean setup help
+	check-detectors check-mutants load unload clean setup help
 
 all: module
 
@@ -75,6 +77,9 @@ coverage:
 
 check-detectors:
 	@scripts/check-detectors $(FAULTS)
+
+check-mutants:
+	@kunit/mutants $(MUTANTS)
 
 # A real host: see README.md.
 unload load:

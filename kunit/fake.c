@@ -3,6 +3,7 @@
  * fake.c - what all fakes share: the world that a test case lives in
  */
 #include <linux/kthread.h>
+#include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
@@ -12,6 +13,24 @@
 #include "fake_iommu.h"
 
 struct fake *fake;
+
+#ifdef FAKE_MUTANTS
+unsigned int fake_mutant;
+module_param_named(mutant, fake_mutant, uint, 0444);
+
+/* The cases run before the module's parameters are looked at. */
+static void fake_choose_mutant(void)
+{
+	const char *args = THIS_MODULE->args;
+
+	if (args && sscanf(args, "mutant=%u", &fake_mutant) != 1)
+		fake_mutant = 0;
+}
+#else
+static void fake_choose_mutant(void)
+{
+}
+#endif
 
 /**
  * fake_init - make a world for a case
@@ -24,6 +43,7 @@ struct fake *fake;
  */
 int fake_init(struct kunit *test)
 {
+	fake_choose_mutant();
 	fake = kzalloc(sizeof(*fake), GFP_KERNEL);
 	if (!fake)
 		return -ENOMEM;

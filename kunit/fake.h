@@ -63,8 +63,13 @@ extern struct fake *fake;
 int fake_init(struct kunit *test);
 void fake_exit(struct kunit *test);
 
+#ifdef FAKE_MUTANTS
+/* Which fault the units have: its number in mutant_list.py, 0 for none. */
+extern unsigned int fake_mutant;
+#endif
+
 /* A suite that is in the module, and not run: see Kbuild. */
-#ifdef FAKE_NO_SUITES
+#ifdef FAKE_NO_SUITE
 #undef kunit_test_suite
 #define kunit_test_suite(suite) \
 	static struct kunit_suite * const suite##_unused __maybe_unused = &(suite)

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What kunit/mutants breaks: (suite, name, file, text, replacement).
+
+The text must be in the file once. It is one statement or several, with their line ends,
+or an expression; so is the replacement, or it is empty. The suite's own tests must notice
+it: what changes nothing but time or words is no mutant.
+"""
+
+MUTANTS = [
+    # ---- pin_chunk.c ----
+    ("pin_chunk", "leaf-not-verified", "pin_chunk.c",
+     """\
+		if (pfns[i] != leaves->pfn[i] ||
+		    !pin_page_keeps(leaves->page[i], pfns[i], PIN_SPAN_PAGES))
+			break;
+""",
+     ""),
+    ("pin_chunk", "leaf-of-several-folios", "pin_chunk.c",
+     "pfn + nr <= folio_pfn(folio) + folio_nr_pages(folio)", "true"),
+    ("pin_chunk", "leaf-without-write-access", "pin_chunk.c",
+     "pmd_present(pmd) && pmd_leaf(pmd) && (!write || pmd_write(pmd))",
+     "pmd_present(pmd) && pmd_leaf(pmd)"),
+    ("pin_chunk", "failed-leaf-stays-pinned", "pin_chunk.c",
+     """\
+	for (i = nr; i < leaves.nr; i++)
+		unpin_user_page(leaves.page[i]);
+""",
+     ""),
+    ("pin_chunk", "span-one-page-too-long", "pin_chunk.c",
+     "(va & PIN_SPAN_MASK) + PIN_SPAN_SIZE - va",
+     "(va & PIN_SPAN_MASK) + PIN_SPAN_SIZE + PAGE_SIZE - va"),
+    ("pin_chunk", "batch-not-bounded", "pin_chunk.c",
+     "	nr = min(nr, (pc->batch - pc->nr_pages) / PIN_SPAN_PAGES + 1);\n", ""),
+    ("pin_chunk", "zero-page-stays-pinned", "pin_chunk.c",
+     """\
+		if (unlikely(zero))
+			unpin_user_page(pc->pages[i]);
+""",
+     ""),
+    ("pin_chunk", "reserved-pages-charged", "pin_chunk.c",
+     "likely(!PageReserved(pc->pages[i]))", "true"),
+    ("pin_chunk", "pfn-of-a-page-unpinned", "pin_chunk.c",
+     "!pfn_is_unheld(*pfn)", "false"),
+    ("pin_chunk", "stop-not-noticed", "pin_chunk.c",
+     "(pc->stop && READ_ONCE(*pc->stop))", "false"),
+
+    # ---- pin_record.c ----
+    ("pin_record", "part-of-a-span-forgotten", "pin_record.c",
+     "record_span(rec, va + PIN_SPAN_SIZE - 1)", "record_span(rec, va)"),
+    ("pin_record", "pud-unpinned-as-pmds", "pin_record.c",
+     "		va += leaf == PIN_LEAF_PMD ? PMD_SIZE : PUD_SIZE;\n",
+     "		va += PMD_SIZE;\n"),
+    ("pin_record", "run-of-one-page-lost", "pin_record.c",
+     "	run->nr = (code & FRAG_NR_MASK) + 1;\n",
+     "	run->nr = (code & FRAG_NR_MASK) + !!(code & FRAG_NR_MASK);\n"),
+    ("pin_record", "start-within-a-span", "pin_record.c",
+     "max(start, cur->rec->vaddr)", "start"),
+    ("pin_record", "too-many-runs-all-held", "pin_record.c",
+     """\
+		if (!runs[i].held)
+			*needed = true;
+""",
+     ""),
+    ("pin_record", "all-are-held", "pin_record.c",
+     "(run->held ? FRAG_HELD : 0)", "FRAG_HELD"),
+
+    # ---- lockvm_cache.c ----
+    ("lockvm_cache", "no-recall", "lockvm_cache.c",
+     "	ret = lockvm_account_last(pool->shared, &pool->owner, nr, pool);\n",
+     "	ret = -ENOMEM;\n"),
+    ("lockvm_cache", "recalled-twice", "lockvm_cache.c",
+     "	lockvm_uncharge(owner, lockvm_recall(shared));\n",
+     "	lockvm_uncharge(owner, 2 * lockvm_recall(shared));\n"),
+    ("lockvm_cache", "credit-lost-at-the-end", "lockvm_cache.c",
+     "	lockvm_uncharge(&pool->owner, back);\n",
+     "	lockvm_uncharge(&pool->owner, keep ? 0 : back);\n"),
+    ("lockvm_cache", "cancelled-job-keeps-charges", "lockvm_cache.c",
+     "		back += pool->used;\n", ""),
+    ("lockvm_cache", "draws-at-the-limit", "lockvm_cache.c",
+     "	shared->exact = true;\n", ""),
+    ("lockvm_cache", "draws-more-than-needed", "lockvm_cache.c",
+     "		ahead = min_t(unsigned long, left, pool->batch);\n",
+     "		ahead = pool->batch;\n"),
+    ("lockvm_cache", "turn-never-ends", "lockvm_cache.c",
+     "		up_read(&pool->shared->turn);\n", ""),
+    ("lockvm_cache", "not-alone", "lockvm_cache.c",
+     "	pool->turn = alone ? LOCKVM_ALONE : LOCKVM_SHARED;\n",
+     """\
+	if (alone)
+		downgrade_write(turn);
+	pool->turn = LOCKVM_SHARED;
+"""),
+    ("lockvm_cache", "never-crowded", "lockvm_cache.c",
+     "		pool->crowded = true;\n", ""),
+    ("lockvm_cache", "crowded-by-itself", "lockvm_cache.c",
+     "!list_is_singular(&shared->pools)", "true"),
+    ("lockvm_cache", "killed-opener-leaks", "lockvm_cache.c",
+     """\
+		lockvm_mm_put(pool->shared);
+		return -EINTR;
+""",
+     "		return -EINTR;\n"),
+    ("lockvm_cache", "not-asked-again", "lockvm_cache.c",
+     """\
+		/* Or has just given it back. */
+		ret = lockvm_account(owner, nr);
+""",
+     ""),
+
+    # ---- map_job.c ----
+    ("map_job", "chunk-one-unit-too-long", "map_job.c",
+     "roundup(*start + 1, chunk)", "roundup(*start + 2, chunk)"),
+    ("map_job", "helpers-not-woken", "map_job.c",
+     """\
+		if (!run->killed)
+			map_job_stop(run);
+		map_job_wake_helpers(run);
+""",
+     """\
+		if (!run->killed)
+			map_job_stop(run);
+"""),
+    ("map_job", "helpers-not-capped", "map_job.c",
+     "atomic_inc_return(&map_job_helpers) <= most",
+     "atomic_inc_return(&map_job_helpers) <= 1000 * most"),
+    ("map_job", "helper-stays-counted", "map_job.c",
+     """\
+		put_task_struct(run->helpers[i]);
+		map_job_release_helper();
+""",
+     "		put_task_struct(run->helpers[i]);\n"),
+    ("map_job", "failed-helper-stays-counted", "map_job.c",
+     """\
+	map_job_release_helper();
+	return NULL;
+""",
+     "	return NULL;\n"),
+    ("map_job", "goes-on-when-killed", "map_job.c",
+     "	more = run->left && !run->killed;\n", "	more = run->left;\n"),
+    ("map_job", "any-cpu", "map_job.c",
+     "set_cpus_allowed_ptr(task, &caller->cpus_mask)", "0"),
+    ("map_job", "own-priority", "map_job.c", "task_nice(caller)", "0"),
+    ("map_job", "own-credentials", "map_job.c",
+     "override_creds(run->cred)", "override_creds(current_cred())"),
+    ("map_job", "outside-the-groups", "map_job.c",
+     "cgroup_attach_task_all(run->caller, task)", "0"),
+    ("map_job", "charges-hugetlb-elsewhere", "map_job.c",
+     "	does = !css->parent || map_job_joins(css);\n", "	does = true;\n"),
+    ("map_job_padata", "without-padata", "map_job.c",
+     "	padata_do_multithreaded(job);\n",
+     "	job->thread_fn(job->start, job->start + job->size, job->fn_arg);\n"),
+
+    # ---- map_feed.c ----
+    ("map_feed", "seam-of-a-whole-extent", "map_feed.c",
+     "		need = -iova & (size - 1);\n",
+     """\
+		need = -iova & (size - 1);
+		if (need == extent_size(ext) && !whole)
+			continue;
+"""),
+    ("map_feed", "failure-leaves-a-part", "map_feed.c", "(ret && i)", "(false)"),
+    ("map_feed", "other-domains-stay-mapped", "map_feed.c",
+     """\
+			unmap_from(tgt, i, feed->ext[0].va + feed->to_iova,
+				   feed->end - feed->ext[0].va);
+""",
+     ""),
+    ("map_feed", "tail-not-held-back", "map_feed.c",
+     "feed->nr && feed->open_right", "false"),
+    ("map_feed", "large-pages-of-single-ones", "map_feed.c",
+     """\
+	if (unlikely(tgt->single))
+		return map_singly(tgt, domain, iova, pfn, nr);
+""",
+     ""),
+    ("map_feed", "never-to-be-cut", "map_feed.c",
+     "!iova_contiguous(domain, iova)", "true"),
+
+    # ---- map_range.c ----
+    ("map_range", "cut-through-a-pud", "map_range.c",
+     "			size = max(size, huge_page_size(hstate_vma(vma)));\n",
+     "			size = PIN_SPAN_SIZE;\n"),
+    ("map_range", "tail-not-unpinned", "map_range.c",
+     """\
+	if (chunk->tail.nr)
+		pin_record_unpin(range->record, &chunk->tail, dirty);
+""",
+     ""),
+    ("map_range", "pending-not-unpinned", "map_range.c",
+     """\
+	for (i = 0; i < nr; i++)
+		pin_record_unpin(range->record, &pending[i], dirty);
+""",
+     ""),
+    ("map_range", "chunk-stays-charged", "map_range.c",
+     "	lockvm_cache_uncharge(&worker->cache, chunk->charged);\n", ""),
+    ("map_range", "failed-map-stays-charged", "map_range.c",
+     """\
+	if (ret)
+		lockvm_pool_cancel(&work->pool);
+	else
+		lockvm_pool_close(&work->pool);
+""",
+     "	lockvm_pool_close(&work->pool);\n"),
+    ("map_range", "last-page-stays-mapped", "map_range.c",
+     """\
+	if (va < mapped_end)
+		unmap_interval(range, va, mapped_end, unpin);
+""",
+     """\
+	if (va + PAGE_SIZE < mapped_end)
+		unmap_interval(range, va, mapped_end - PAGE_SIZE, unpin);
+"""),
+    ("map_range", "any-error", "map_range.c",
+     "idx < work->fail", "work->fail == ULONG_MAX"),
+    ("map_range", "goes-on-after-a-failure", "map_range.c",
+     "idx > work->fail", "false"),
+    ("map_range", "not-tried-again", "map_range.c",
+     """\
+	if (work->error && work->soft && !work->killed)
+		map_again(work);
+""",
+     ""),
+    ("map_range", "never-alone", "map_range.c",
+     """\
+	if (again)
+		ret = map_range_try(range, true, charged, &again);
+""",
+     ""),
+    ("map_range", "without-a-turn", "map_range.c",
+     "		ret = lockvm_pool_take_turn(&work->pool, work->alone);\n", ""),
+    ("map_range", "padata-without-the-mm", "map_range.c",
+     "!work->from && !current->mm", "false"),
+    ("map_range", "seams-not-mapped", "map_range.c",
+     """\
+	if (!ret)
+		ret = map_join(work);
+""",
+     ""),
+    ("map_range", "charged-twice", "map_range.c",
+     "min(charged, pc->nr_account)", "0"),
+    ("map_range", "helpers-fault-hugetlb-in", "map_range.c",
+     "worth > 1 && map_is_for_caller(work)", "false"),
+
+    # ---- unmap_range.c ----
+    ("unmap_range", "not-synchronised", "unmap_range.c",
+     "		iommu_iotlb_sync(domain, &gather);\n", ""),
+    ("unmap_range", "cut-through-a-page", "unmap_range.c",
+     "		size = map_target_cut(range->tgt, va + to_iova);\n",
+     "		size = 0;\n"),
+    ("unmap_range", "first-domain-only", "unmap_range.c", "i = tgt->nr", "i = 1"),
+    ("unmap_range", "endless-batch", "unmap_range.c",
+     "va - batch->ext[0].va >= UNMAP_BATCH_SIZE",
+     "va - batch->ext[0].va >= 16 * UNMAP_BATCH_SIZE"),
+    ("unmap_range", "one-step", "unmap_range.c",
+     "		step = unmap_step(sizes, iova + done, size - done);\n",
+     "		step = size - done;\n"),
+    ("unmap_range", "unpinned-though-mapped", "unmap_range.c",
+     """\
+		if (ext->va - va + (ext->nr << PAGE_SHIFT) > done)
+			break;
+""",
+     ""),
+
+    # ---- domain.c ----
+    ("domain", "one-address-too-many", "domain.c",
+     """\
+			ranges[nr++] = (struct iova_range){ last + 1,
+							    range->last };
+""",
+     """\
+			ranges[nr++] = (struct iova_range){ last,
+							    range->last };
+"""),
+    ("domain", "stays-attached", "domain.c",
+     "	iommu_detach_group(own, at->g->group);\n", ""),
+    ("domain", "relaxable-regions-block", "domain.c",
+     "resv->type != IOMMU_RESV_DIRECT_RELAXABLE", "true"),
+    ("domain", "across-a-hole", "domain.c",
+     "last <= iovas->ranges[i].last", "last <= iovas->ranges[iovas->nr - 1].last"),
+    ("domain", "shares-with-incoherent", "domain.c",
+     "d->coherent != at->domain->coherent", "false"),
+    ("domain", "software-msi-always", "domain.c",
+     """\
+		if (resv->type == IOMMU_RESV_MSI)
+			return 0;
+""",
+     ""),
+    ("domain", "writes-forgotten", "domain.c",
+     "			dirty_mark_all(backend);\n", ""),
+
+    # ---- dirty.c ----
+    ("dirty", "shifted-by-one-too-many", "dirty.c",
+     "(BITS_PER_LONG - view->shift)", "(BITS_PER_LONG - 1 - view->shift)"),
+    ("dirty", "cleared-before-reported", "dirty.c",
+     "		ret = dirty_copy(backend, map, iova, bitmap);\n",
+     """\
+		dirty_clear(backend, map);
+		ret = dirty_copy(backend, map, iova, bitmap);
+"""),
+    ("dirty", "neighbour-overwritten", "dirty.c",
+     "			buf[0] |= before;\n", ""),
+    ("dirty", "pinned-pages-clean", "dirty.c",
+     """\
+	bitmap_zero(map->dirty, dirty_bits(backend, map));
+	external_mark_dirty(backend, map);
+""",
+     "	bitmap_zero(map->dirty, dirty_bits(backend, map));\n"),
+]
