@@ -894,6 +894,19 @@ static int lockvm_init(struct kunit *test)
 	return fake_init(test);
 }
 
+/* What a case that was broken off has left must not get into the way of others. */
+static void lockvm_exit(struct kunit *test)
+{
+	struct lockvm_mm *shared, *next;
+
+	list_for_each_entry_safe(shared, next, &lockvm_mms, node) {
+		fake_complain("a job has not ended");
+		list_del(&shared->node);
+		kfree(shared);
+	}
+	fake_exit(test);
+}
+
 static struct kunit_case lockvm_cases[] = {
 	KUNIT_CASE_PARAM(lockvm_plain, plain_gen_params),
 	KUNIT_CASE(lockvm_plain_again),
@@ -920,7 +933,7 @@ static struct kunit_case lockvm_cases[] = {
 static struct kunit_suite lockvm_suite = {
 	.name = "vfio_mt_lockvm_cache",
 	.init = lockvm_init,
-	.exit = fake_exit,
+	.exit = lockvm_exit,
 	.test_cases = lockvm_cases,
 };
 
