@@ -148,6 +148,9 @@ static const struct cache_case {
 	{ "nothing in advance after a recall", 100, 60, 1000, false, {
 		{ 0, 20, 0, 80 }, { 1, 40, 0, 60 }, { 1, 10, 0, 70 },
 		{ 0, 30, 0, 100 } } },
+	{ "not even where there were room again", 100, 20, 1000, false, {
+		{ 0, 10, 0, 30 }, { 1, 10, 0, 60 }, { 2, 45, 0, 65 },
+		{ 0, 5, 0, 70 } } },
 	{ "a refusal changes nothing in use", 100, 60, 1000, false, {
 		{ 0, 20, 0, 80 }, { 1, 81, -ENOMEM, 20 }, { 1, 80, 0, 100 } } },
 	{ "uncharged pages become credit", 100, 10, 1000, false, {
