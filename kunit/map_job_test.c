@@ -490,6 +490,8 @@ static void job_in_groups(struct kunit *test)
 	job_groups.join_error = c->join_error;
 
 	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
+	/* One for each: waiting in vain takes long. */
+	jt->job.size = 2;
 	jt->job.thread_fn = c->threads > 1 ? job_wait_fn : job_join_fn;
 	map_job_run(&jt->job, &jt->how);
 	job_expect_done(test, jt);
