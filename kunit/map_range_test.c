@@ -1027,6 +1027,8 @@ static void range_page_is_busy(struct kunit *test)
 				map_range_map(&m->range, &charged));
 		if (tries[i].goes) {
 			KUNIT_EXPECT_EQ(test, 0, fake->mm.fail_times);
+			/* What a failed attempt charged does not count. */
+			KUNIT_EXPECT_EQ(test, mapper_account(m), charged);
 			mapper_unmap(test, m, charged);
 			pin_record_clear(&m->rec, m->range.vaddr,
 					 m->range.vaddr + m->range.size);
