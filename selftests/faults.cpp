@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdexcept>
 #include <unistd.h>
+#include <utility>
 
 namespace selftest
 {
@@ -43,10 +44,21 @@ static void put(const Fd &fd, std::uint64_t value)
 		throw std::runtime_error(std::string("fault injection: ") + std::strerror(errno));
 }
 
-static void set(const std::string &file, std::uint64_t value)
+static void write(const std::string &file, std::uint64_t value)
 {
 	if (!write_file(debugfs + file, std::to_string(value)))
 		throw std::runtime_error("fault injection: cannot write " + file);
+}
+
+/* Of a setting that only we change. Writing takes longer than many a call that is swept. */
+void Faults::set(const std::string &file, std::uint64_t value)
+{
+	const auto [last, first] = settings_.try_emplace(file, value);
+
+	if (!first && last->second == value)
+		return;
+	last->second = value;
+	write(file, value);
 }
 
 static std::int64_t get(const std::string &file)
@@ -97,15 +109,19 @@ std::optional<Faults> Faults::open(std::string &why_not)
 			why_not = "cannot write " + debugfs + file;
 	if (!why_not.empty())
 		return std::nullopt;
+	for (const char *folder : {"failslab/", "fail_page_alloc/", "fail_usercopy/"}) {
+		write(std::string(folder) + "times", plenty);
+		faults.times_[folder] = plenty;
+	}
 	return faults;
 }
 
-/* The kinds of faults, by the names of their folders. */
-static const char *const folders[] = {"failslab/", "fail_page_alloc/", "fail_usercopy/"};
-
-static std::int64_t failures_of(const std::string &folder)
+/* Failures of a kind since the last look. */
+std::int64_t Faults::new_failures(const std::string &folder)
 {
-	return plenty - get(folder + "times");
+	const std::int64_t left = get(folder + "times");
+
+	return std::exchange(times_[folder], left) - left;
 }
 
 void Faults::set_up(FaultKind kind, std::uint64_t n)
@@ -114,25 +130,31 @@ void Faults::set_up(FaultKind kind, std::uint64_t n)
 
 	kind_ = kind;
 	n_ = n;
-	for (const char *folder : folders)
-		set(std::string(folder) + "times", plenty);
-	set("fail_page_alloc/space", pages ? n : 0);
-	set("failslab/space", slab ? n : 0);
+	/* Only threads that are marked meet these. */
 	set("fail_page_alloc/probability", pages ? 100 : 0);
 	set("failslab/probability", slab ? 100 : 0);
+	if (pages)
+		write("fail_page_alloc/space", n);
+	if (slab)
+		write("failslab/space", n);
 }
 
 FaultHit Faults::tear_down()
 {
 	FaultHit hit;
 
-	set("fail_page_alloc/probability", 0);
-	set("failslab/probability", 0);
-	for (const char *folder : folders)
-		hit.failures += failures_of(folder);
-	hit.usercopy = failures_of("fail_usercopy/") > 0;
-	if (kind_ == FaultKind::slab_from)
+	switch (kind_) {
+	case FaultKind::nth:
+		hit.usercopy = new_failures("fail_usercopy/") > 0;
+		break;
+	case FaultKind::pages_from:
+		hit.failures = new_failures("fail_page_alloc/");
+		break;
+	case FaultKind::slab_from:
+		hit.failures = new_failures("failslab/");
 		hit.passed = static_cast<std::int64_t>(n_) - get("failslab/space");
+		break;
+	}
 	return hit;
 }
 
@@ -163,9 +185,8 @@ FaultHit Faults::disarm()
 
 	FaultHit hit = tear_down();
 
-	if (!happened)
-		return {};
-	hit.failures = 1;
+	hit.failures = happened;
+	hit.usercopy = happened && hit.usercopy;
 	return hit;
 }
 

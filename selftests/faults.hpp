@@ -9,6 +9,7 @@
 #include "vfio.hpp"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -53,9 +54,15 @@ public:
 private:
 	Faults() = default;
 
+	void set(const std::string &file, std::uint64_t value);
+	std::int64_t new_failures(const std::string &folder);
+
 	FaultKind kind_ = FaultKind::nth;
 	std::uint64_t n_ = 0;
 	Fd fail_nth_, make_it_fail_;
+	/* What was written to files last, and how often each kind may still fail. */
+	std::map<std::string, std::uint64_t> settings_;
+	std::map<std::string, std::int64_t> times_;
 };
 
 } // namespace selftest

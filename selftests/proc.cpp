@@ -37,16 +37,20 @@ bool write_file(const std::string &path, const std::string &text)
 	return out.good();
 }
 
-/* The number after "KEY" at the start of a line of a /proc file. */
+/* The number after "KEY" at the start of a line. */
+static std::optional<std::int64_t> field_of(const std::string &text, const std::string &key)
+{
+	const std::size_t at = ('\n' + text).find('\n' + key);
+
+	if (at == std::string::npos)
+		return std::nullopt;
+	return std::strtoll(text.c_str() + at + key.size(), nullptr, 10);
+}
+
+/* Likewise in a /proc file. */
 static std::optional<std::int64_t> field(const std::string &path, const std::string &key)
 {
-	std::ifstream in(path);
-	std::string line;
-
-	while (std::getline(in, line))
-		if (line.compare(0, key.size(), key) == 0)
-			return std::strtoll(line.c_str() + key.size(), nullptr, 10);
-	return std::nullopt;
+	return field_of(read_file(path).value_or(""), key);
 }
 
 std::int64_t vm_locked_pages()
@@ -63,8 +67,9 @@ std::optional<std::int64_t> pin_balance()
 {
 	/* Counters are kept per CPU and folded lazily; this file folds them now. */
 	write_file("/proc/sys/vm/stat_refresh", "1\n");
-	const auto acquired = field("/proc/vmstat", "nr_foll_pin_acquired ");
-	const auto released = field("/proc/vmstat", "nr_foll_pin_released ");
+	const std::string counters = read_file("/proc/vmstat").value_or("");
+	const auto acquired = field_of(counters, "nr_foll_pin_acquired ");
+	const auto released = field_of(counters, "nr_foll_pin_released ");
 
 	if (!acquired || !released)
 		return std::nullopt;
