@@ -232,6 +232,7 @@ TEST_F(Threads, KB19_CloseUnderRunningMap)
 	covers({"KB19"});
 	Rig rig = open_rig();
 	const Memory ram = allocate(Backing::small, 64 * mib);
+	std::atomic<bool> ended = false;
 	Result result;
 
 	{
@@ -244,9 +245,11 @@ TEST_F(Threads, KB19_CloseUnderRunningMap)
 			map.iova = iova0;
 			map.size = ram.size();
 			result = Result::of(::ioctl(fd, VFIO_IOMMU_MAP_DMA, &map));
+			ended = true;
 		});
 
-		std::this_thread::sleep_for(20ms);
+		while (!charged() && !ended)
+			std::this_thread::sleep_for(1ms);
 		rig.container.close();
 	}
 	want_errno("map", result, 0);
