@@ -458,7 +458,10 @@ static Memory populated(Backing backing, std::size_t size)
 	return memory;
 }
 
-/* Pages of a file in reverse, so that no two are contiguous; untouched ones around them. */
+/*
+ * Pages of a file, no two of them contiguous, in whichever direction the kernel hands them
+ * out: every second one is touched first, then the others. Untouched ones in front of them.
+ */
 static Memory scattered(std::size_t pages, std::size_t untouched)
 {
 	const Fd file(make_memfd(pages * page));
@@ -467,11 +470,11 @@ static Memory scattered(std::size_t pages, std::size_t untouched)
 	if (untouched)
 		memory.place(
 			0, untouched * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
-	for (std::size_t i = 0; i < pages; i++)
-		memory.place((untouched + i) * page, page, PROT_READ | PROT_WRITE, MAP_SHARED,
-			file.get(), (pages - 1 - i) * page);
-	for (std::size_t i = 0; i < pages; i++)
-		*memory.at((untouched + i) * page) = std::byte{1};
+	memory.place(
+		untouched * page, pages * page, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+	for (const std::size_t first : {0, 1})
+		for (std::size_t i = first; i < pages; i += 2)
+			*memory.at((untouched + i) * page) = std::byte{1};
 	return memory;
 }
 
