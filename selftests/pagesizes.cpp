@@ -109,7 +109,7 @@ static std::vector<Subject> make_subjects()
 	const std::pair<Backing, std::size_t> wanted[] = {
 		{Backing::small, 48 * mib},
 		{Backing::thp, 128 * mib},
-		{Backing::hugetlb_2m, 3 * gib},
+		{Backing::hugetlb_2m, 1536 * mib},
 		{Backing::hugetlb_1g, 2 * gib},
 		{Backing::memfd, 48 * mib},
 		{Backing::memfd_2m, 128 * mib},

@@ -57,9 +57,13 @@ static void parse(const std::string &line, IommuEvents &events)
 		events.maps.push_back({iova, phys, size});
 	} else if (std::sscanf(text, ": IOMMU: iova=%llx - %llx size=%llu unmapped_size=%llu",
 			   &iova, &end, &size, &unmapped) == 4) {
-		if (size != unmapped)
+		/*
+		 * More, where a page of the IOMMU is larger: on an IOMMU with pages of many
+		 * sizes, the stock driver asks for 4 KiB and gets what page there is.
+		 */
+		if (unmapped < size)
 			throw std::runtime_error("an unmap found only a part: " + line);
-		events.unmaps.push_back({iova, 0, size});
+		events.unmaps.push_back({iova, 0, unmapped});
 	} else {
 		throw std::runtime_error("not understood: " + line);
 	}
