@@ -34,6 +34,8 @@ using Clock = std::chrono::steady_clock;
 
 /* Left for everything else when memory is tight. */
 static constexpr std::size_t reserve = 64 * mib;
+/* Enough for several threads to take part. */
+static constexpr std::size_t warm_up_size = 64 * mib;
 
 static double since(Clock::time_point begin)
 {
@@ -250,8 +252,10 @@ public:
 
 		for (unsigned rep = 1; rep <= options_.reps; rep++) {
 			for (const auto &driver : drivers) {
-				if (!driver.empty())
+				if (!driver.empty()) {
 					switch_backend(options_.switch_command, driver);
+					warm_up();
+				}
 				run_once(rep, progress);
 			}
 			/* A B, B A, A B…: what drifts hits both alike. */
@@ -286,6 +290,20 @@ private:
 					configs_.push_back({backing, populated, size});
 					report_.configs.push_back(std::move(config));
 				}
+	}
+
+	/*
+	 * Emulators translate code when it is first run, and a module that was just loaded is
+	 * new code: so a little of each kind of memory first.
+	 */
+	void warm_up() const
+	{
+		for (const auto &c : configs_)
+			if (c.populated)
+				measure(options_, c.backing, true,
+					std::min(c.size,
+						std::max(page_size(c.backing), warm_up_size)),
+					0);
 	}
 
 	void run_once(unsigned rep, Progress &progress)

@@ -34,10 +34,10 @@ count)
 	;;
 alias)
 	driver=$2
-	# What the stock driver does in minutes. Its cost is linear, too.
-	sizes_2m=1G,4G,16G sizes_1g=16G,64G sizes_4k=1G,4G
+	# What the stock driver does in a minute or two. Its cost is linear, too.
+	sizes_2m=1G,4G,32G sizes_1g=4G,32G sizes_4k=1G,4G
 	if [ "$driver" = mt ]; then
-		sizes_2m=1G,16G,256G,1T,4T sizes_1g=16G,256G,1T,4T
+		sizes_2m=1G,4G,32G,256G,1T,4T sizes_1g=4G,32G,256G,1T,4T
 		sizes_4k=1G,4G,16G
 	fi
 	count alias-2m --alias --state populated --size $sizes_2m --backing 2m
