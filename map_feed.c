@@ -151,6 +151,7 @@ void map_feed_open(struct map_feed *feed, const struct map_target *tgt,
 	feed->va = va;
 	feed->end = va;
 	feed->nr = 0;
+	feed->unheld = false;
 	feed->first = true;
 	feed->head.nr = 0;
 }
@@ -231,6 +232,7 @@ static void extent_split(struct pin_extent *from, unsigned long size,
 /*
  * Build the scatterlist for extents from @i on, as far as they have struct
  * pages and entries last. Returns the extent behind the last one that is in.
+ * No more entries are initialised than are used: mostly there are few of them.
  */
 static unsigned int feed_sg(struct map_feed *feed, unsigned int i,
 			    unsigned int *nents)
@@ -238,17 +240,19 @@ static unsigned int feed_sg(struct map_feed *feed, unsigned int i,
 	struct scatterlist *sg = feed->sg;
 	unsigned int used = 0;
 
-	sg_init_table(sg, feed->room);
 	for (; i < feed->nr; i++) {
 		struct pin_extent *ext = &feed->ext[i];
 
 		if (used == feed->room || extent_size(ext) > MAP_SG_MAX ||
-		    !pfn_valid(ext->pfn))
+		    (feed->unheld && !pfn_valid(ext->pfn)))
 			break;
-		sg_set_page(sg, pfn_to_page(ext->pfn), extent_size(ext), 0);
-		sg = sg_next(sg);
+		sg[used] = (struct scatterlist){ };
+		sg_set_page(&sg[used], pfn_to_page(ext->pfn),
+			    extent_size(ext), 0);
 		used++;
 	}
+	if (used)
+		sg_mark_end(&sg[used - 1]);
 	*nents = used;
 	return i;
 }
@@ -305,6 +309,7 @@ static int feed_flush(struct map_feed *feed)
 		cond_resched();
 	}
 	feed->nr = 0;
+	feed->unheld = false;
 	feed->va = feed->end;
 	feed->first = false;
 	return 0;
@@ -343,6 +348,7 @@ static bool feed_append(struct map_feed *feed, const struct pin_run *run)
 		*ext = (struct pin_extent){ feed->end, run->pfn, run->nr };
 		feed->nr++;
 	}
+	feed->unheld |= !run->held;
 	feed->end += (unsigned long)run->nr << PAGE_SHIFT;
 	return true;
 }

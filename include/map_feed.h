@@ -39,6 +39,7 @@ struct map_target {
  * @ext: the pending extents; pinned, recorded, not mapped
  * @nr: how many
  * @room: how many there may be
+ * @unheld: some may be without struct pages, since no reference is held
  * @sg: scratch space for @room entries
  * @first: nothing was mapped yet
  * @head: what was held back at the chunk's start, see map_feed_close()
@@ -53,6 +54,7 @@ struct map_feed {
 	struct pin_extent *ext;
 	unsigned int nr;
 	unsigned int room;
+	bool unheld;
 	struct scatterlist *sg;
 	bool first;
 	struct pin_extent head;
