@@ -86,11 +86,12 @@ static unsigned int pin_leaves_walk(struct mm_struct *mm, unsigned long va,
 				    bool write, unsigned int max,
 				    unsigned long *pfns, enum pin_leaf *leaf)
 {
+	unsigned long offset;
 	unsigned int i;
 	pgd_t pgd;
 	p4d_t p4d;
 	pud_t pud;
-	pmd_t pmd, *pmdp;
+	pmd_t pmd = { }, *pmdp;
 
 	*leaf = PIN_LEAF_NONE;
 	pgd = READ_ONCE(*pgd_offset(mm, va));
@@ -117,15 +118,17 @@ static unsigned int pin_leaves_walk(struct mm_struct *mm, unsigned long va,
 	}
 
 	pmdp = pmd_offset(&pud, va);
-	for (i = 0; i < max; i++, va += PIN_SPAN_SIZE) {
+	offset = (va & ~PMD_MASK) >> PAGE_SHIFT;
+	for (i = 0; i < max; i++) {
 		pmd = READ_ONCE(pmdp[i]);
-		if (!i && pmd_none(pmd))
-			*leaf = PIN_LEAF_NONE;
 		if (!pmd_is_leaf(pmd, write))
 			break;
-		*leaf = PIN_LEAF_PMD;
-		pfns[i] = pmd_pfn(pmd) + ((va & ~PMD_MASK) >> PAGE_SHIFT);
+		pfns[i] = pmd_pfn(pmd) + offset;
 	}
+	if (i)
+		*leaf = PIN_LEAF_PMD;
+	else if (pmd_none(pmd))
+		*leaf = PIN_LEAF_NONE;
 	return i;
 }
 
@@ -378,7 +381,7 @@ static int pin_chunk_pages(struct pin_chunk *pc)
  * Most leaves that are pinned first and then looked at together: bounds the time
  * with interrupts off.
  */
-#define PIN_LEAVES		16
+#define PIN_LEAVES		32
 
 /**
  * struct pin_leaves - leaves being pinned
