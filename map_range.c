@@ -189,10 +189,19 @@ static void map_worker_ctor(void *worker)
  */
 int map_range_module_init(void)
 {
+	void *worker;
+
 	map_worker_cache = kmem_cache_create("vfio_mt_map_worker",
 					     sizeof(struct map_worker), 0, 0,
 					     map_worker_ctor);
-	return map_worker_cache ? 0 : -ENOMEM;
+	if (!map_worker_cache)
+		return -ENOMEM;
+
+	/* So that the first map finds a slab whose pages are cleared. */
+	worker = kmem_cache_alloc(map_worker_cache, GFP_KERNEL | __GFP_NOWARN);
+	if (worker)
+		kmem_cache_free(map_worker_cache, worker);
+	return 0;
 }
 
 /**
