@@ -670,3 +670,35 @@ void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
 			cond_resched();
 	}
 }
+
+/**
+ * pin_leaves_unpin - drop the references held on huge leaves
+ * @ext: extents of nothing but huge leaves of one size
+ * @nr: how many extents
+ * @leaf: %PIN_LEAF_PMD or %PIN_LEAF_PUD
+ * @dirty: mark the pages dirty first
+ *
+ * As pin_record_unpin() for each extent, but without looking anything up.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_leaves_unpin(const struct pin_extent *ext, unsigned int nr,
+		      enum pin_leaf leaf, bool dirty)
+{
+	unsigned long step = leaf == PIN_LEAF_PMD ? PIN_SPAN_PAGES :
+						    PIN_PUD_PAGES;
+	unsigned long pfn, end;
+	unsigned int leaves = 0;
+
+	for (; nr; nr--, ext++) {
+		if (WARN_ON_ONCE(!ext->pfn))
+			continue;
+		end = ext->pfn + ext->nr;
+		for (pfn = ext->pfn; pfn != end; pfn += step) {
+			unpin_user_page_range_dirty_lock(pfn_to_page(pfn), 1,
+							 dirty);
+			if (!(++leaves % PIN_RESCHED))
+				cond_resched();
+		}
+	}
+}

@@ -69,12 +69,14 @@ struct unmap_work {
  * @ext: the extents
  * @nr: how many
  * @room: how many there may be
+ * @leaf: what all of them were pinned by, if huge and alike; else something less
  * @small: where @ext points as long as that suffices, or no memory is to be had
  */
 struct unmap_batch {
 	struct pin_extent *ext;
 	unsigned int nr;
 	unsigned int room;
+	enum pin_leaf leaf;
 	struct pin_extent small[UNMAP_EXTENTS_MIN];
 };
 
@@ -253,24 +255,37 @@ static bool unmap_batch_is_long(const struct map_range *range,
 	       !map_target_cut(range->tgt, va - range->vaddr + range->iova);
 }
 
+/* Unpin the batch's extents, as far as they lie within its first @done bytes. */
+static void unmap_batch_unpin(const struct map_range *range,
+			      const struct unmap_batch *batch,
+			      unsigned long done)
+{
+	bool dirty = range->tgt->prot & IOMMU_WRITE;
+	const struct pin_extent *ext = batch->ext;
+	unsigned int nr = batch->nr, i;
+
+	while (nr && ext[nr - 1].va - ext[0].va +
+	       (ext[nr - 1].nr << PAGE_SHIFT) > done)
+		nr--;
+	if (batch->leaf >= PIN_LEAF_PMD) {
+		pin_leaves_unpin(ext, nr, batch->leaf, dirty);
+		return;
+	}
+	for (i = 0; i < nr; i++)
+		pin_record_unpin(range->record, &ext[i], dirty);
+}
+
 static void unmap_batch_flush(const struct map_range *range,
 			      struct unmap_batch *batch, unsigned long end,
 			      bool unpin)
 {
 	unsigned long va = batch->ext[0].va, done;
-	bool dirty = range->tgt->prot & IOMMU_WRITE;
-	struct pin_extent *ext;
-	unsigned int i;
 
 	done = unmap_domains(range, va - range->vaddr + range->iova, end - va);
-	for (i = 0; unpin && i < batch->nr; i++) {
-		ext = &batch->ext[i];
-		if (ext->va - va + (ext->nr << PAGE_SHIFT) > done)
-			break;
-		pin_record_unpin(range->record, ext, dirty);
-	}
-	if (unpin)
+	if (unpin) {
+		unmap_batch_unpin(range, batch, done);
 		pin_record_forget(range->record, va, end);
+	}
 	batch->nr = 0;
 	cond_resched();
 }
@@ -296,6 +311,7 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	bool joined;
 
 	batch.nr = 0;
+	batch.leaf = PIN_LEAF_NONE;
 	batch.room = ARRAY_SIZE(batch.small);
 	batch.ext = batch.small;
 
@@ -308,6 +324,10 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 			unmap_batch_flush(range, &batch, va, unpin);
 			joined = false;
 		}
+		if (!batch.nr)
+			batch.leaf = run.leaf;
+		else if (batch.leaf != run.leaf)
+			batch.leaf = PIN_LEAF_NONE;
 		if (joined)
 			batch.ext[batch.nr - 1].nr += run.nr;
 		else
