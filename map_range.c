@@ -401,13 +401,18 @@ static unsigned long map_copy_pfn(void *arg, unsigned long va)
 static int map_copy_batch(struct map_worker *worker, struct pin_cursor *cur)
 {
 	struct pin_chunk *pc = &worker->pc;
+	struct pin_run *run;
 
 	pc->nr_runs = 0;
 	while (pc->nr_runs < pc->max_runs) {
 		if (READ_ONCE(worker->stop) || fatal_signal_pending(current))
 			return -EINTR;
-		if (!pin_cursor_next(cur, &pc->runs[pc->nr_runs]))
+		run = &pc->runs[pc->nr_runs];
+		if (!pin_cursor_next(cur, run))
 			break;
+		/* Never let a device have page 0 instead of what it had. */
+		if (WARN_ON_ONCE(!run->pfn))
+			return -EIO;
 		pc->nr_runs++;
 	}
 	cond_resched();
@@ -935,8 +940,8 @@ int map_range_map(const struct map_range *range, unsigned long *charged)
  * @from: the domains it is mapped into
  *
  * Context: Process context. May sleep.
- * Return: 0; or an error, with nothing mapped into the new domains: -EINTR, or
- *    the IOMMU driver's.
+ * Return: 0; or an error, with nothing mapped into the new domains: -EINTR, -EIO
+ *    if a page is not found any more, or the IOMMU driver's.
  */
 int map_range_copy(const struct map_range *range,
 		   const struct map_target *from)
