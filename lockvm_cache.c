@@ -71,7 +71,7 @@ struct lockvm_mm {
 static DEFINE_SPINLOCK(lockvm_mms_lock);
 static LIST_HEAD(lockvm_mms);
 
-/* Find what the pools of @mm share, and hold it; or insert @new, if not NULL. */
+/* Find what the pools of @mm share, and hold it; or insert @new. */
 static struct lockvm_mm *lockvm_mm_get(const struct mm_struct *mm,
 				       struct lockvm_mm *new)
 {
@@ -82,11 +82,9 @@ static struct lockvm_mm *lockvm_mm_get(const struct mm_struct *mm,
 		if (shared->mm == mm)
 			goto found;
 	shared = new;
-	if (shared)
-		list_add(&shared->node, &lockvm_mms);
+	list_add(&shared->node, &lockvm_mms);
 found:
-	if (shared)
-		shared->users++;
+	shared->users++;
 	spin_unlock(&lockvm_mms_lock);
 	return shared;
 }
@@ -112,6 +110,19 @@ static struct lockvm_mm *lockvm_mm_alloc(const struct mm_struct *mm)
 	init_rwsem(&shared->turn);
 	init_rwsem(&shared->sem);
 	INIT_LIST_HEAD(&shared->pools);
+	return shared;
+}
+
+/* Hold what the pools of @mm share, or will share. */
+static struct lockvm_mm *lockvm_mm_open(const struct mm_struct *mm)
+{
+	struct lockvm_mm *new = lockvm_mm_alloc(mm), *shared;
+
+	if (!new)
+		return NULL;
+	shared = lockvm_mm_get(mm, new);
+	if (shared != new)
+		kfree(new);
 	return shared;
 }
 
@@ -202,8 +213,8 @@ static int lockvm_account_last(struct lockvm_mm *shared,
  * @nr: number of pages
  *
  * Context: Process context. Takes the mmap lock for writing.
- * Return: 0, -ENOMEM if the limit does not allow it, or -EINTR if a fatal
- *    signal came first.
+ * Return: 0, -ENOMEM if the limit does not allow it, or if it is close and there
+ *    is no memory to find out, or -EINTR if a fatal signal came first.
  */
 int lockvm_charge(const struct lockvm_owner *owner, unsigned long nr)
 {
@@ -215,15 +226,10 @@ int lockvm_charge(const struct lockvm_owner *owner, unsigned long nr)
 	ret = lockvm_account(owner, nr);
 	if (ret != -ENOMEM)
 		return ret;
-	/* A job may have drawn what is missing here. */
-	shared = lockvm_mm_get(owner->mm, NULL);
-	if (!shared) {
-		/* Or has just given it back. */
-		ret = lockvm_account(owner, nr);
-		if (ret == -ENOMEM)
-			lockvm_warn(owner);
-		return ret;
-	}
+	/* A job may have drawn what is missing here, or be about to. */
+	shared = lockvm_mm_open(owner->mm);
+	if (!shared)
+		return -ENOMEM;
 	ret = lockvm_account_last(shared, owner, nr, NULL);
 	lockvm_mm_put(shared);
 	return ret;
@@ -244,13 +250,9 @@ int lockvm_pool_open(struct lockvm_pool *pool,
 		     const struct lockvm_owner *owner, unsigned long batch,
 		     unsigned long most)
 {
-	struct lockvm_mm *new = lockvm_mm_alloc(owner->mm);
-
-	if (!new)
+	pool->shared = lockvm_mm_open(owner->mm);
+	if (!pool->shared)
 		return -ENOMEM;
-	pool->shared = lockvm_mm_get(owner->mm, new);
-	if (pool->shared != new)
-		kfree(new);
 	pool->owner = *owner;
 	pool->batch = batch;
 	atomic_long_set(&pool->left, most);
