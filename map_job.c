@@ -43,6 +43,14 @@
  * fault wakes up; what does not, keeps its helper, and the caller, as it would
  * have kept the caller alone.
  *
+ * padata
+ * ------
+ * Its threads are the workers of a workqueue, which belong to nobody. They become
+ * as much of a helper as that allows for each range that they are given, and what
+ * they were again behind it: all of the above but the cgroups of version 1. The
+ * caller, who works too, can be killed, but padata does not let it go before all
+ * have come back. So a work item looks, every now and then, whether it was.
+ *
  * Context: process context, may sleep. The caller holds no lock that thread_fn
  *    takes, nor one that stops kernel threads from being made.
  * Locking: run->lock protects the rest of the job, @killed and the list of
@@ -135,28 +143,381 @@ bool map_job_charges_hugetlb(void)
 #endif
 }
 
-#ifdef HAVE_PADATA_MT
+/* ---- on the caller's behalf ---- */
 
 /**
- * map_job_run - run a job to its end
- * @job: the job
- * @how: what else it needs; thread_fn borrows the mm itself
- *
- * Context: Process context. May sleep.
+ * struct map_job_caller - for whom helpers work
+ * @task: the thread that runs the job
+ * @cred: its credentials; they do not change while it is here
+ * @mm: the address space that helpers borrow, or NULL
  */
-void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
+struct map_job_caller {
+	struct task_struct *task;
+	const struct cred *cred;
+	struct mm_struct *mm;
+};
+
+/**
+ * struct map_job_own - what a helper has of its own, while it has the caller's
+ * @cred: its credentials
+ * @memcg: the memory cgroup that it charged explicitly
+ * @lent: the one that it charges instead
+ * @nodes: the nodes that it may allocate on
+ * @policy: its NUMA policy
+ */
+struct map_job_own {
+	const struct cred *cred;
+	struct mem_cgroup *memcg;
+	struct mem_cgroup *lent;
+	nodemask_t nodes;
+	struct mempolicy *policy;
+};
+
+static struct map_job_caller map_job_caller(const struct map_job_how *how)
 {
-	padata_do_multithreaded(job);
+	return (struct map_job_caller){
+		.task = current,
+		.cred = current_cred(),
+		.mm = how->mm,
+	};
 }
 
-#else /* !HAVE_PADATA_MT */
+/* The calling helper allocates by @policy. Returns what it had before. */
+static struct mempolicy *map_job_swap_policy(struct mempolicy *policy)
+{
+	struct mempolicy *old = NULL;
+
+#ifdef CONFIG_NUMA
+	task_lock(current);
+	old = current->mempolicy;
+	current->mempolicy = policy;
+	task_unlock(current);
+#endif
+	return old;
+}
+
+static struct mempolicy *map_job_policy(const struct task_struct *task)
+{
+#ifdef CONFIG_NUMA
+	return task->mempolicy;
+#else
+	return NULL;
+#endif
+}
+
+/* The nodes that a task may allocate on, which may be changing. */
+static nodemask_t map_job_nodes(struct task_struct *task)
+{
+	nodemask_t nodes;
+#ifdef CONFIG_CPUSETS
+	unsigned int seq;
+
+	do {
+		seq = read_seqcount_begin(&task->mems_allowed_seq);
+		nodes = task->mems_allowed;
+	} while (read_seqcount_retry(&task->mems_allowed_seq, seq));
+#else
+	nodes = node_states[N_MEMORY];
+#endif
+	return nodes;
+}
+
+/*
+ * Have the calling helper's file I/O charged to the cgroup of @task, or, without
+ * one, to its own again.
+ */
+static void map_job_charge_io(struct task_struct *task)
+{
+#ifdef CONFIG_BLK_CGROUP
+	struct cgroup_subsys_state *css = NULL;
+
+	if (task)
+		css = task_get_css(task, io_cgrp_id);
+	kthread_associate_blkcg(css);
+	if (css)
+		css_put(css);
+#endif
+}
+
+/* From here on the calling helper works with the caller's memory, and as it may. */
+static void map_job_borrow(const struct map_job_caller *caller,
+			   struct map_job_own *own)
+{
+	own->cred = override_creds(caller->cred);
+	kthread_use_mm(caller->mm);
+	own->lent = get_mem_cgroup_from_mm(caller->mm);
+	own->memcg = set_active_memcg(own->lent);
+	own->nodes = map_job_nodes(current);
+	set_mems_allowed(map_job_nodes(caller->task));
+	own->policy = map_job_swap_policy(map_job_policy(caller->task));
+	map_job_charge_io(caller->task);
+}
+
+static void map_job_return(const struct map_job_caller *caller,
+			   const struct map_job_own *own)
+{
+	map_job_charge_io(NULL);
+	map_job_swap_policy(own->policy);
+	set_mems_allowed(own->nodes);
+	set_active_memcg(own->memcg);
+	mem_cgroup_put(own->lent);
+	kthread_unuse_mm(caller->mm);
+	revert_creds(own->cred);
+}
+
+/* How others may be scheduled as @task is: a deadline cannot be shared. */
+static struct sched_attr map_job_sched_attr(const struct task_struct *task)
+{
+	struct sched_attr attr = {
+		.size = sizeof(attr),
+		.sched_policy = task->policy,
+		.sched_nice = task_nice(task),
+		.sched_priority = task->rt_priority,
+	};
+
+	if (task->policy == SCHED_DEADLINE)
+		attr.sched_policy = SCHED_NORMAL;
+	return attr;
+}
+
+#ifdef HAVE_PADATA_MT
+
+/* ---- padata's threads ---- */
+
+/* So often is looked whether the caller was killed. */
+#define MAP_JOB_WATCH		msecs_to_jiffies(20)
+
+/**
+ * struct map_job_helper - one of padata's threads, while it does a range
+ * @node: in run->idle or run->busy
+ * @task: the thread
+ * @cpus: its own affinity
+ * @attr: how it is scheduled otherwise
+ * @own: what else it has of its own
+ */
+struct map_job_helper {
+	struct list_head node;
+	struct task_struct *task;
+	struct cpumask cpus;
+	struct sched_attr attr;
+	struct map_job_own own;
+};
 
 /**
  * struct map_job_run - a job being run
  * @job: the job
  * @how: what else it needs
- * @caller: the thread that runs the job
- * @cred: its credentials; they do not change while it is here
+ * @caller: who runs it
+ * @attr: how the caller is scheduled
+ * @lock: protects @idle, @busy and @killed
+ * @idle: room for threads that come
+ * @busy: threads that do a range
+ * @killed: a fatal signal hit the caller: nobody begins anything any more
+ * @watch: looks for that signal
+ */
+struct map_job_run {
+	struct padata_mt_job *job;
+	const struct map_job_how *how;
+	struct map_job_caller caller;
+	struct sched_attr attr;
+	spinlock_t lock;
+	struct list_head idle;
+	struct list_head busy;
+	bool killed;
+	struct delayed_work watch;
+};
+
+/* The caller was killed: nobody begins anything, or goes on sleeping in a fault. */
+static void map_job_stop(struct map_job_run *run)
+{
+	struct map_job_helper *helper;
+	bool first;
+
+	spin_lock(&run->lock);
+	first = !run->killed;
+	WRITE_ONCE(run->killed, true);
+	list_for_each_entry(helper, &run->busy, node)
+		send_sig(SIGKILL, helper->task, 1);
+	spin_unlock(&run->lock);
+	if (first)
+		run->how->kill(run->job->fn_arg);
+}
+
+static void map_job_watch(struct work_struct *work)
+{
+	struct map_job_run *run = container_of(to_delayed_work(work),
+					       struct map_job_run, watch);
+
+	if (fatal_signal_pending(run->caller.task))
+		map_job_stop(run);
+	else
+		queue_delayed_work(system_wq, &run->watch, MAP_JOB_WATCH);
+}
+
+static void map_job_work(struct map_job_run *run, unsigned long start,
+			 unsigned long end)
+{
+	unsigned long chunk = roundup(max(run->job->min_chunk, 1UL),
+				      run->job->align);
+	unsigned long next;
+
+	for (; start < end && !READ_ONCE(run->killed); start = next) {
+		next = min(roundup(start + 1, chunk), end);
+		run->job->thread_fn(start, next, run->job->fn_arg);
+		cond_resched();
+		if (current == run->caller.task && run->how->kill &&
+		    fatal_signal_pending(current))
+			map_job_stop(run);
+	}
+}
+
+/* A thread comes. There is room for as many as padata was allowed to use. */
+static struct map_job_helper *map_job_enter(struct map_job_run *run)
+{
+	struct map_job_helper *helper = NULL;
+
+	/* As for threads of our own: only map_job_stop() sends it. */
+	allow_kernel_signal(SIGKILL);
+	spin_lock(&run->lock);
+	if (!run->killed) {
+		helper = list_first_entry(&run->idle, struct map_job_helper,
+					  node);
+		helper->task = current;
+		list_move(&helper->node, &run->busy);
+	}
+	spin_unlock(&run->lock);
+	return helper;
+}
+
+static void map_job_leave(struct map_job_run *run, struct map_job_helper *helper)
+{
+	if (helper) {
+		spin_lock(&run->lock);
+		list_move(&helper->node, &run->idle);
+		spin_unlock(&run->lock);
+	}
+	/* It forgets one that was sent, too. */
+	kernel_sigaction(SIGKILL, SIG_IGN);
+}
+
+static bool map_job_same_attr(const struct sched_attr *a,
+			      const struct sched_attr *b)
+{
+	return a->sched_policy == b->sched_policy &&
+	       a->sched_nice == b->sched_nice &&
+	       a->sched_priority == b->sched_priority;
+}
+
+/*
+ * Run where and when the caller may. What might fail is that all of its CPUs have
+ * just gone offline: then it has left them itself.
+ */
+static void map_job_adopt(const struct map_job_run *run,
+			  struct map_job_helper *helper)
+{
+	const struct cpumask *cpus = &run->caller.task->cpus_mask;
+
+	cpumask_copy(&helper->cpus, &current->cpus_mask);
+	helper->attr = map_job_sched_attr(current);
+	if (!cpumask_subset(&helper->cpus, cpus))
+		set_cpus_allowed_ptr(current, cpus);
+	if (!map_job_same_attr(&helper->attr, &run->attr))
+		sched_setattr_nocheck(current, &run->attr);
+}
+
+static void map_job_give_up(const struct map_job_run *run,
+			    const struct map_job_helper *helper)
+{
+	if (!map_job_same_attr(&helper->attr, &run->attr))
+		sched_setattr_nocheck(current, &helper->attr);
+	set_cpus_allowed_ptr(current, &helper->cpus);
+}
+
+static void map_job_help(struct map_job_run *run, unsigned long start,
+			 unsigned long end)
+{
+	struct map_job_helper *helper = map_job_enter(run);
+
+	if (helper) {
+		map_job_adopt(run, helper);
+		if (run->caller.mm)
+			map_job_borrow(&run->caller, &helper->own);
+		map_job_work(run, start, end);
+		if (run->caller.mm)
+			map_job_return(&run->caller, &helper->own);
+		map_job_give_up(run, helper);
+	}
+	map_job_leave(run, helper);
+}
+
+static void map_job_range(unsigned long start, unsigned long end, void *arg)
+{
+	struct map_job_run *run = arg;
+
+	if (current == run->caller.task)
+		map_job_work(run, start, end);
+	else
+		map_job_help(run, start, end);
+}
+
+static void map_job_run_padata(struct map_job_run *run)
+{
+	struct padata_mt_job job = *run->job;
+
+	job.thread_fn = map_job_range;
+	job.fn_arg = run;
+	INIT_DELAYED_WORK_ONSTACK(&run->watch, map_job_watch);
+	if (run->how->kill)
+		queue_delayed_work(system_wq, &run->watch, MAP_JOB_WATCH);
+	padata_do_multithreaded(&job);
+	cancel_delayed_work_sync(&run->watch);
+	destroy_delayed_work_on_stack(&run->watch);
+}
+
+/**
+ * map_job_run - run a job to its end
+ * @job: the job
+ * @how: what else it needs
+ *
+ * Context: Process context. May sleep; a fatal signal shortens that, if
+ *    there is @how->kill.
+ */
+void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
+{
+	struct map_job_helper *helpers = NULL;
+	struct map_job_run run = {
+		.job = job,
+		.how = how,
+		.caller = map_job_caller(how),
+		.attr = map_job_sched_attr(current),
+		.idle = LIST_HEAD_INIT(run.idle),
+		.busy = LIST_HEAD_INIT(run.busy),
+	};
+	int i;
+
+	spin_lock_init(&run.lock);
+	if (job->size > 1 && job->max_threads > 1)
+		helpers = kvcalloc(job->max_threads - 1, sizeof(*helpers),
+				   GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+	if (!helpers) {
+		map_job_work(&run, job->start, job->start + job->size);
+		return;
+	}
+	for (i = 0; i < job->max_threads - 1; i++)
+		list_add(&helpers[i].node, &run.idle);
+	map_job_run_padata(&run);
+	kvfree(helpers);
+}
+
+#else /* !HAVE_PADATA_MT */
+
+/* ---- threads of our own ---- */
+
+/**
+ * struct map_job_run - a job being run
+ * @job: the job
+ * @how: what else it needs
+ * @caller: who runs it
  * @lock: protects @next, @left, @helpers, @nr_helpers and @killed
  * @next: start of the next range to hand out
  * @left: size of what is not handed out
@@ -170,8 +531,7 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 struct map_job_run {
 	struct padata_mt_job *job;
 	const struct map_job_how *how;
-	struct task_struct *caller;
-	const struct cred *cred;
+	struct map_job_caller caller;
 	spinlock_t lock;
 	unsigned long next;
 	unsigned long left;
@@ -229,7 +589,7 @@ static void map_job_work(struct map_job_run *run)
 	while (map_job_next(run, &start, &end)) {
 		run->job->thread_fn(start, end, run->job->fn_arg);
 		cond_resched();
-		if (current == run->caller && run->how->kill &&
+		if (current == run->caller.task && run->how->kill &&
 		    fatal_signal_pending(current))
 			break;
 	}
@@ -241,100 +601,21 @@ static void map_job_put(struct map_job_run *run)
 		complete(&run->idle);
 }
 
-/* The calling helper allocates by @policy. Returns what it had before. */
-static struct mempolicy *map_job_swap_policy(struct mempolicy *policy)
-{
-	struct mempolicy *old = NULL;
-
-#ifdef CONFIG_NUMA
-	task_lock(current);
-	old = current->mempolicy;
-	current->mempolicy = policy;
-	task_unlock(current);
-#endif
-	return old;
-}
-
-static struct mempolicy *map_job_caller_policy(const struct map_job_run *run)
-{
-#ifdef CONFIG_NUMA
-	return run->caller->mempolicy;
-#else
-	return NULL;
-#endif
-}
-
-/* The nodes that the caller may allocate on, which may be changing. */
-static nodemask_t map_job_caller_nodes(const struct map_job_run *run)
-{
-	nodemask_t nodes;
-#ifdef CONFIG_CPUSETS
-	unsigned int seq;
-
-	do {
-		seq = read_seqcount_begin(&run->caller->mems_allowed_seq);
-		nodes = run->caller->mems_allowed;
-	} while (read_seqcount_retry(&run->caller->mems_allowed_seq, seq));
-#else
-	nodes = node_states[N_MEMORY];
-#endif
-	return nodes;
-}
-
-/*
- * Have the calling helper's file I/O charged to the caller's cgroup, or to its
- * own again.
- */
-static void map_job_charge_io(const struct map_job_run *run, bool on)
-{
-#ifdef CONFIG_BLK_CGROUP
-	struct cgroup_subsys_state *css = NULL;
-
-	if (on)
-		css = task_get_css(run->caller, io_cgrp_id);
-	kthread_associate_blkcg(css);
-	if (css)
-		css_put(css);
-#endif
-}
-
-/* Work with the caller's memory, and as its cpuset and its policy demand. */
-static void map_job_work_on_mm(struct map_job_run *run)
-{
-	struct mm_struct *mm = run->how->mm;
-	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(mm), *old_memcg;
-	const struct cred *cred = override_creds(run->cred);
-	struct mempolicy *own;
-
-	kthread_use_mm(mm);
-	old_memcg = set_active_memcg(memcg);
-	set_mems_allowed(map_job_caller_nodes(run));
-	own = map_job_swap_policy(map_job_caller_policy(run));
-	map_job_charge_io(run, true);
-
-	map_job_work(run);
-
-	map_job_charge_io(run, false);
-	map_job_swap_policy(own);
-	set_active_memcg(old_memcg);
-	mem_cgroup_put(memcg);
-	kthread_unuse_mm(mm);
-	revert_creds(cred);
-}
-
 static int map_job_helper(void *arg)
 {
 	struct map_job_run *run = arg;
+	struct map_job_own own;
 
 	/*
 	 * map_job_wake_helpers() ends a sleep in a page fault with it. Nobody
 	 * else may: the job would fail, and its caller be there to see it.
 	 */
 	allow_kernel_signal(SIGKILL);
-	if (run->how->mm)
-		map_job_work_on_mm(run);
-	else
-		map_job_work(run);
+	if (run->caller.mm)
+		map_job_borrow(&run->caller, &own);
+	map_job_work(run);
+	if (run->caller.mm)
+		map_job_return(&run->caller, &own);
 	map_job_put(run);
 	return 0;
 }
@@ -365,8 +646,8 @@ static int map_job_join_groups(const struct map_job_run *run,
 			       struct task_struct *task)
 {
 #ifdef CONFIG_CGROUPS
-	if (map_job_has_groups(run->caller))
-		return cgroup_attach_task_all(run->caller, task);
+	if (map_job_has_groups(run->caller.task))
+		return cgroup_attach_task_all(run->caller.task, task);
 #endif
 	return 0;
 }
@@ -375,17 +656,9 @@ static int map_job_join_groups(const struct map_job_run *run,
 static int map_job_adopt(const struct map_job_run *run,
 			 struct task_struct *task)
 {
-	struct task_struct *caller = run->caller;
-	struct sched_attr attr = {
-		.size = sizeof(attr),
-		.sched_policy = caller->policy,
-		.sched_nice = task_nice(caller),
-		.sched_priority = caller->rt_priority,
-	};
+	struct task_struct *caller = run->caller.task;
+	struct sched_attr attr = map_job_sched_attr(caller);
 
-	/* A deadline cannot be shared. */
-	if (caller->policy == SCHED_DEADLINE)
-		attr.sched_policy = SCHED_NORMAL;
 	/* Groups come first: a cpuset sets the affinity of who joins it. */
 	return map_job_join_groups(run, task) ? :
 	       sched_setattr_nocheck(task, &attr) ? :
@@ -411,7 +684,7 @@ static struct task_struct *map_job_new_helper(struct map_job_run *run)
 	if (!map_job_reserve_helper())
 		return NULL;
 	task = kthread_create(map_job_helper, run, "vfio_mt/%d",
-			      task_pid_nr(run->caller));
+			      task_pid_nr(run->caller.task));
 	if (IS_ERR(task))
 		goto release;
 	get_task_struct(task);
@@ -521,8 +794,7 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 	struct map_job_run run = {
 		.job = job,
 		.how = how,
-		.caller = current,
-		.cred = current_cred(),
+		.caller = map_job_caller(how),
 		.next = job->start,
 		.left = job->size,
 		.active = ATOMIC_INIT(1),

@@ -45,7 +45,6 @@
 #include <linux/delay.h>
 #include <linux/hugetlb.h>
 #include <linux/iommu.h>
-#include <linux/kthread.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -524,16 +523,9 @@ static void map_work_chunk(struct map_work *work, unsigned long idx)
 static void map_work_fn(unsigned long start, unsigned long end, void *arg)
 {
 	struct map_work *work = arg;
-	struct mm_struct *mm = work->range->owner.mm;
-	bool borrow = !work->from && !current->mm;
 
-	/* padata's threads come without the mm. */
-	if (borrow)
-		kthread_use_mm(mm);
 	for (; start < end; start++)
 		map_work_chunk(work, start);
-	if (borrow)
-		kthread_unuse_mm(mm);
 }
 
 /* ---- the plan ---- */
