@@ -130,11 +130,80 @@ void dma_map_lock_now(struct backend *backend)
 }
 
 /**
+ * struct dma_wait - a call that waits for the mappings in a range
+ * @node: in backend->waits, in the order in which they came
+ * @from: first address of the range
+ * @last: last address of the range
+ */
+struct dma_wait {
+	struct list_head node;
+	u64 from;
+	u64 last;
+};
+
+/*
+ * Did somebody come before @self who waits for a part of the same range? Or else a
+ * call that needs all of a container might wait as long as others map in it.
+ */
+static bool dma_wait_is_behind(const struct backend *backend,
+			       const struct dma_wait *self)
+{
+	const struct dma_wait *other;
+
+	list_for_each_entry(other, &backend->waits, node) {
+		if (other == self)
+			return false;
+		if (other->from <= self->last && self->from <= other->last)
+			return true;
+	}
+	return false;
+}
+
+static void dma_wait_begin(struct backend *backend, struct dma_wait *self)
+{
+	if (list_empty(&self->node))
+		list_add_tail(&self->node, &backend->waits);
+}
+
+/* Whoever is behind this call need not wait for it any more. */
+static void dma_wait_end(struct backend *backend, struct dma_wait *self)
+{
+	if (list_empty(&self->node))
+		return;
+	list_del_init(&self->node);
+	wake_up_all(&backend->wait);
+}
+
+/* Is it not yet the turn of a call? */
+static bool dma_wait_must(const struct backend *backend,
+			  const struct dma_wait *self, bool device)
+{
+	return dma_map_busy(backend, self->from, self->last, device) ||
+	       (!device && self->from <= self->last &&
+		dma_wait_is_behind(backend, self));
+}
+
+/* Sleep until something may have changed. The locks are held before, not after. */
+static void dma_wait_sleep(struct backend *backend)
+{
+	DEFINE_WAIT(wait);
+
+	/* Whoever wakes us takes the lock before. */
+	prepare_to_wait(&backend->wait, &wait, TASK_KILLABLE);
+	dma_map_unlock(backend);
+	schedule_timeout(DMA_MAP_WAIT);
+	finish_wait(&backend->wait, &wait);
+}
+
+/**
  * dma_map_lock - lock the container when the mappings in a range are ready
  * @backend: the container
  * @from: first address of the range
  * @last: last address of the range; less than @from to wait for nothing
- * @device: a device asks: do not wait for what is being unmapped
+ * @device: a device asks: do not wait for what is being unmapped, nor for one's
+ *          turn, since an unmap may be waiting for the device
+ *
+ * Calls that need parts of the same range get it in the order in which they came.
  *
  * Context: Process context. May sleep as long as it takes to pin or unpin a
  *    mapping. Takes domain_sem for reading, then lock.
@@ -142,23 +211,29 @@ void dma_map_lock_now(struct backend *backend)
  */
 int dma_map_lock(struct backend *backend, u64 from, u64 last, bool device)
 {
-	DEFINE_WAIT(wait);
+	struct dma_wait self = {
+		.node = LIST_HEAD_INIT(self.node),
+		.from = from,
+		.last = last,
+	};
 
-	for (;;) {
+	do {
 		if (down_read_killable(&backend->domain_sem))
-			return -EINTR;
+			break;
 		mutex_lock(&backend->lock);
-		if (!dma_map_busy(backend, from, last, device))
+		if (!dma_wait_must(backend, &self, device)) {
+			dma_wait_end(backend, &self);
 			return 0;
+		}
+		if (!device)
+			dma_wait_begin(backend, &self);
+		dma_wait_sleep(backend);
+	} while (!fatal_signal_pending(current));
 
-		/* The owner takes the lock before it wakes us. */
-		prepare_to_wait(&backend->wait, &wait, TASK_KILLABLE);
-		dma_map_unlock(backend);
-		schedule_timeout(DMA_MAP_WAIT);
-		finish_wait(&backend->wait, &wait);
-		if (fatal_signal_pending(current))
-			return -EINTR;
-	}
+	mutex_lock(&backend->lock);
+	dma_wait_end(backend, &self);
+	mutex_unlock(&backend->lock);
+	return -EINTR;
 }
 
 /**

@@ -433,6 +433,7 @@ static void *vfio_mt_open(unsigned long type)
 	mutex_init(&backend->lock);
 	init_waitqueue_head(&backend->wait);
 	INIT_LIST_HEAD(&backend->unmaps);
+	INIT_LIST_HEAD(&backend->waits);
 	INIT_LIST_HEAD(&backend->domains);
 	INIT_LIST_HEAD(&backend->emulated);
 	INIT_LIST_HEAD(&backend->devices);

@@ -26,7 +26,8 @@
  * overlaps it, so what is DMA_MAP_UNMAPPING in it belongs to that unmap, without
  * the lock once devices have unpinned. Everybody else waits on @wait, having
  * dropped the lock and domain_sem, and looks again. So disjoint ranges of a
- * container are mapped and unmapped by several threads at the same time.
+ * container are mapped and unmapped by several threads at the same time. Those
+ * who wait for parts of the same range get it in the order in which they came.
  *
  * Devices' drivers do not wait for an unmap: they may be holding what their
  * dma_unmap() needs. For them, what is being unmapped is gone already, except
@@ -83,6 +84,7 @@ struct iova_list {
  * @dirty_tracking: each mapping has a dirty bitmap
  * @maps: the mappings by IOVA
  * @unmaps: the unmaps under way, struct dma_unmap
+ * @waits: calls that wait for mappings, struct dma_wait
  * @maps_avail: how many more there may be
  * @vaddr_invalid: how many have lost their user address
  * @pgsizes: page sizes that all domains support
@@ -107,6 +109,7 @@ struct backend {
 	bool dirty_tracking;
 	struct rb_root maps;
 	struct list_head unmaps;
+	struct list_head waits;
 	unsigned int maps_avail;
 	unsigned int vaddr_invalid;
 	unsigned long pgsizes;

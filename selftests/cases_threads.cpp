@@ -225,6 +225,47 @@ TEST_F(Threads, KB19_UnmapAllAndVaddr)
 	want("dma_avail", rig.container.info().dma_avail, 65535);
 }
 
+/* An unmap of everything gets its turn, however many threads go on mapping. */
+TEST_F(Threads, KB19_UnmapAllIsNotStarved)
+{
+	NEED_DEVICES(1);
+	covers({"KB19"});
+	const Rig rig = open_rig();
+	constexpr std::size_t n = 6, size = 8 * mib;
+	const Memory ram = allocate(Backing::memfd, size);
+
+	populate(ram);
+	Child child([&](Notes &seen, const ChildSync &) {
+		std::atomic<bool> stop = false;
+		std::vector<std::jthread> threads;
+		int failed = 0;
+
+		for (std::size_t i = 0; i < n; i++)
+			threads.emplace_back([&, i] {
+				const std::uint64_t iova = iova0 + i * size;
+
+				while (!stop) {
+					rig.container.map(iova, ram.data(), size);
+					rig.container.unmap(iova, size);
+				}
+			});
+		for (int i = 0; i < 5; i++)
+			failed += !rig.container.unmap_all().ok();
+		stop = true;
+		threads.clear();
+		seen.put("failed", failed);
+		rig.container.unmap_all();
+		seen.put("VmLck", vm_locked_pages());
+	});
+
+	/* Each unmap waits for what is being mapped when it comes, not for more. */
+	take("", child.finish(60s));
+	want("ending", child.ending(), "exit 0");
+	expect_noted("failed", to_value(0));
+	expect_noted("VmLck", to_value(0));
+	want("pinned", pinned(), 0);
+}
+
 /* KB19: the container's last descriptor is closed while a map runs. */
 TEST_F(Threads, KB19_CloseUnderRunningMap)
 {
