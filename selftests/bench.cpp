@@ -10,6 +10,7 @@
 
 #include "bench_report.hpp"
 #include "cgroup.hpp"
+#include "child.hpp"
 #include "environment.hpp"
 #include "outcome.hpp"
 #include "proc.hpp"
@@ -19,9 +20,11 @@
 #include <barrier>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <iomanip>
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
@@ -158,32 +161,148 @@ static std::optional<std::string> obstacle(
 	return std::nullopt;
 }
 
-static BenchSample measure(const BenchOptions &options, Backing backing, bool populated,
-	std::size_t size, unsigned rep)
+/* Processes that want all of a CPU: what is left to them? */
+class Busy
 {
-	BenchSample sample{.config = {name(backing), populated ? "populated" : "cold", size},
+public:
+	explicit Busy(unsigned n)
+	{
+		for (unsigned i = 0; i < n; i++)
+			processes_.push_back(
+				std::make_unique<Child>([](Notes &, const ChildSync &sync) {
+					volatile unsigned spins = 0;
+
+					for (sync.ready();;)
+						spins = spins + 1;
+				}));
+		for (const auto &process : processes_)
+			process->wait_ready();
+	}
+
+	/* Calls f, which tells how long it took; gives the part of a CPU that each had. */
+	double share(const std::function<double()> &f) const
+	{
+		const double before = cpu_seconds();
+		const double seconds = f();
+
+		if (processes_.empty() || seconds <= 0)
+			return -1;
+		return (cpu_seconds() - before) / seconds / static_cast<double>(processes_.size());
+	}
+
+private:
+	double cpu_seconds() const
+	{
+		double sum = 0;
+
+		for (const auto &process : processes_) {
+			clockid_t clock;
+			timespec time = {};
+
+			if (::clock_getcpuclockid(process->pid(), &clock) == 0 &&
+				::clock_gettime(clock, &time) == 0)
+				sum += static_cast<double>(time.tv_sec) +
+				       static_cast<double>(time.tv_nsec) * 1e-9;
+		}
+		return sum;
+	}
+
+	std::vector<std::unique_ptr<Child>> processes_;
+};
+
+static BenchSample new_sample(Backing backing, bool populated, std::size_t size, unsigned rep)
+{
+	return {.config = {name(backing), populated ? "populated" : "cold", size},
 		.driver = "",
 		.rep = rep,
 		.map_seconds = 0,
 		.unmap_seconds = 0,
 		.huge = -1};
-	const Memory memory = options.alias ? allocate_aliased(*options.alias, backing, size)
-					    : allocate(backing, size, options.file_dir);
+}
+
+static Memory prepare(
+	const BenchOptions &options, Backing backing, bool populated, std::size_t size)
+{
+	Memory memory = options.alias ? allocate_aliased(*options.alias, backing, size)
+				      : allocate(backing, size, options.file_dir);
 
 	if (populated && options.alias)
 		populate_aliased(backing, memory);
 	else if (populated)
 		populate(memory);
+	return memory;
+}
 
+static double timed_map(
+	const BenchOptions &options, const BenchRig &rig, const Memory &memory, Backing backing)
+{
+	return timed(options, memory.size(), std::max(page_size(backing), page),
+		[&](std::size_t at, std::size_t bytes) {
+			return rig.container.map(first_iova + at, memory.at(at), bytes);
+		});
+}
+
+static double timed_unmap(
+	const BenchOptions &options, const BenchRig &rig, const Memory &memory, Backing backing)
+{
+	return timed(options, memory.size(), std::max(page_size(backing), page),
+		[&](std::size_t at, std::size_t bytes) {
+			Result result = rig.container.unmap(first_iova + at, bytes);
+
+			if (result.ok() && result.value != static_cast<long>(bytes))
+				result.err = ENODATA;
+			return result;
+		});
+}
+
+/* A process maps, and is killed: how long until it is gone? */
+static BenchSample measure_exit(const BenchOptions &options, Backing backing, bool populated,
+	std::size_t size, unsigned rep)
+{
+	struct Told {
+		double map_seconds;
+		char driver[16];
+	};
+	BenchSample sample = new_sample(backing, populated, size, rep);
+	const Memory shared = Memory::map(page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS);
+	auto &told = *reinterpret_cast<Told *>(shared.data());
+	Child child([&](Notes &, const ChildSync &sync) {
+		const Memory memory = prepare(options, backing, populated, size);
+		const BenchRig rig = BenchRig::open();
+
+		told.map_seconds = timed_map(options, rig, memory, backing);
+		rig.container.backend().driver.copy(told.driver, sizeof(told.driver) - 1);
+		sync.ready_and_wait();
+	});
+
+	if (!child.wait_ready(std::chrono::hours(1)))
+		throw std::runtime_error("the process that maps ended before its end");
+	const auto begin = Clock::now();
+
+	child.kill();
+	child.finish(std::chrono::hours(1));
+	sample.unmap_seconds = since(begin);
+	sample.map_seconds = told.map_seconds;
+	sample.driver = told.driver;
+	return sample;
+}
+
+static BenchSample measure(const BenchOptions &options, Backing backing, bool populated,
+	std::size_t size, unsigned rep)
+{
+	BenchSample sample = new_sample(backing, populated, size, rep);
+	/* First: a fork later on would have the memory copied when it is pinned. */
+	const Busy busy(options.busy);
+	const Memory memory = prepare(options, backing, populated, size);
 	const BenchRig rig = BenchRig::open();
-	const std::size_t unit = std::max(page_size(backing), page);
 	std::optional<KernelMemory> kernel_memory;
 
 	if (options.alias && KernelMemory::available())
 		kernel_memory.emplace();
 	sample.driver = rig.container.backend().driver;
-	sample.map_seconds = timed(options, size, unit, [&](std::size_t at, std::size_t bytes) {
-		return rig.container.map(first_iova + at, memory.at(at), bytes);
+	sample.busy_map = busy.share([&] {
+		sample.map_seconds = timed_map(options, rig, memory, backing);
+		return sample.map_seconds;
 	});
 	if (kernel_memory)
 		sample.charged_bytes = kernel_memory->bytes();
@@ -191,12 +310,9 @@ static BenchSample measure(const BenchOptions &options, Backing backing, bool po
 	if (backing == Backing::thp)
 		sample.huge = static_cast<double>(anon_huge_bytes(memory.data(), size)) /
 			      static_cast<double>(size);
-	sample.unmap_seconds = timed(options, size, unit, [&](std::size_t at, std::size_t bytes) {
-		Result result = rig.container.unmap(first_iova + at, bytes);
-
-		if (result.ok() && result.value != static_cast<long>(bytes))
-			result.err = ENODATA;
-		return result;
+	sample.busy_unmap = busy.share([&] {
+		sample.unmap_seconds = timed_unmap(options, rig, memory, backing);
+		return sample.unmap_seconds;
 	});
 	return sample;
 }
@@ -238,6 +354,8 @@ public:
 		report_.cpus = ::sysconf(_SC_NPROCESSORS_ONLN);
 		report_.threads = options.threads;
 		report_.chunk = options.chunk;
+		report_.busy = options.busy;
+		report_.exit = options.exit;
 	}
 
 	int run()
@@ -315,8 +433,8 @@ private:
 
 			progress.step((env().wanted == "auto" ? "" : env().wanted + " ") + label +
 				      ", repetition " + std::to_string(rep));
-			report_.samples.push_back(
-				measure(options_, c.backing, c.populated, c.size, rep));
+			report_.samples.push_back((options_.exit ? measure_exit : measure)(
+				options_, c.backing, c.populated, c.size, rep));
 			progress.clear();
 			print_sample(report_.samples.back(), label);
 		}
@@ -334,7 +452,8 @@ private:
 			std::printf("%s%s\n%s%s\n", prefix.c_str(),
 				bench_line("MAP", sample.map_seconds, sample.config.size).c_str(),
 				prefix.c_str(),
-				bench_line("UNMAP", sample.unmap_seconds, sample.config.size)
+				bench_line(options_.exit ? "EXIT" : "UNMAP", sample.unmap_seconds,
+					sample.config.size)
 					.c_str());
 		}
 		std::fflush(stdout);

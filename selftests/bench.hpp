@@ -28,6 +28,8 @@ struct BenchOptions {
 	std::string switch_command = default_switch_command;
 	bool count = false; /* under -icount: ns for each 4 KiB */
 	bool quiet = false; /* no line for each repetition */
+	unsigned busy = 0;  /* processes that want all of a CPU meanwhile */
+	bool exit = false;  /* instead of an unmap: the end of a killed process */
 	/* Ranges that map little memory again and again (alias.hpp). */
 	std::optional<AliasOptions> alias;
 };

@@ -61,6 +61,7 @@ struct Summary {
 	std::size_t reps = 0;
 	double map = 0, map_min = 0, unmap = 0, unmap_min = 0;
 	double huge = -1;
+	double busy_map = -1, busy_unmap = -1;
 };
 
 static double median(std::vector<double> values)
@@ -74,7 +75,7 @@ static double median(std::vector<double> values)
 static std::optional<Summary> summarize(
 	const BenchReport &report, const std::string &driver, const BenchConfig &config)
 {
-	std::vector<double> map, unmap;
+	std::vector<double> map, unmap, busy_map, busy_unmap;
 	Summary summary;
 
 	for (const auto &sample : report.samples) {
@@ -82,6 +83,8 @@ static std::optional<Summary> summarize(
 			continue;
 		map.push_back(sample.map_seconds);
 		unmap.push_back(sample.unmap_seconds);
+		busy_map.push_back(sample.busy_map);
+		busy_unmap.push_back(sample.busy_unmap);
 		summary.huge = summary.huge < 0 ? sample.huge : std::min(summary.huge, sample.huge);
 	}
 	if (map.empty())
@@ -91,6 +94,8 @@ static std::optional<Summary> summarize(
 	summary.map_min = *std::ranges::min_element(map);
 	summary.unmap = median(unmap);
 	summary.unmap_min = *std::ranges::min_element(unmap);
+	summary.busy_map = median(busy_map);
+	summary.busy_unmap = median(busy_unmap);
 	return summary;
 }
 
@@ -102,9 +107,13 @@ static std::string row_label(const BenchConfig &config)
 
 static std::string remark(const std::optional<Summary> &summary)
 {
-	if (!summary || summary->huge < 0 || summary->huge > 0.999)
-		return "";
-	return format("  only %.0f%% in huge pages", summary->huge * 100);
+	std::string text;
+
+	if (summary && summary->huge >= 0 && summary->huge <= 0.999)
+		text += format("  only %.0f%% in huge pages", summary->huge * 100);
+	if (summary && summary->busy_map >= 0)
+		text += format("  busy: %.2f, %.2f", summary->busy_map, summary->busy_unmap);
+	return text;
 }
 
 static std::string head(const BenchReport &report)
@@ -115,7 +124,14 @@ static std::string head(const BenchReport &report)
 
 	if (report.chunk)
 		text += ", " + size_text(report.chunk) + " in each call";
-	return text + ". Medians; 1 GB is 10^9 bytes.\n";
+	text += ". Medians; 1 GB is 10^9 bytes.\n";
+	if (report.exit)
+		text += "unmap: from SIGKILL to the mapping process until it is gone\n";
+	if (report.busy)
+		text += format("busy: how much of a CPU each of %u other process%s had during map "
+			       "and unmap\n",
+			report.busy, report.busy == 1 ? "" : "es");
+	return text;
 }
 
 static std::string single_table(const BenchReport &report)
@@ -165,7 +181,7 @@ static std::string compare_table(const BenchReport &report)
 				ms_per_gib(sa->map, config.size), ms_per_gib(sb->map, config.size),
 				ratio(sa->map, sb->map), ms_per_gib(sa->unmap, config.size),
 				ms_per_gib(sb->unmap, config.size), ratio(sa->unmap, sb->unmap)) +
-			remark(sa) + (remark(sa).empty() ? remark(sb) : "") + "\n";
+			remark(sa) + (remark(sa) == remark(sb) ? "" : remark(sb)) + "\n";
 	}
 	text += "Who answered was verified at each repetition, by the modules' reference counts.\n";
 	return text + format("ratio: how many times as fast as %s the backend %s is\n", a.c_str(),
@@ -202,6 +218,10 @@ static json summary_json(const std::string &driver, const BenchConfig &config, c
 	j["unmap_ms_per_gib"] = ms_per_gib(s.unmap, config.size);
 	if (s.huge >= 0)
 		j["huge"] = s.huge;
+	if (s.busy_map >= 0) {
+		j["busy_map"] = s.busy_map;
+		j["busy_unmap"] = s.busy_unmap;
+	}
 	return j;
 }
 
@@ -225,6 +245,8 @@ std::string BenchReport::json() const
 	root["cpus"] = cpus;
 	root["threads"] = threads;
 	root["chunk"] = chunk;
+	root["busy"] = busy;
+	root["exit"] = exit;
 	root["drivers"] = drivers;
 	root["summary"] = selftest::json::array();
 	for_each_summary(

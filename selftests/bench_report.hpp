@@ -31,6 +31,8 @@ struct BenchSample {
 	double huge; /* part that is really THP; below 0: not a THP backing */
 	/* Kernel memory that the map was charged, while mapped; below 0: not known */
 	std::int64_t charged_bytes = -1;
+	/* How much of a CPU each busy process had; below 0: there was none. */
+	double busy_map = -1, busy_unmap = -1;
 };
 
 struct BenchNotRun {
@@ -43,6 +45,8 @@ struct BenchReport {
 	long cpus;
 	unsigned threads;
 	std::size_t chunk;
+	unsigned busy;
+	bool exit;
 	std::vector<std::string> drivers; /* in the order of the columns */
 	std::vector<BenchConfig> configs;
 	std::vector<BenchSample> samples;

@@ -224,6 +224,13 @@ void add_bench_options(CLI::App *command, BenchOptions &options, BenchTexts &tex
 		"for a guest under -icount, whose clock counts instructions: ns for each 4 KiB; a "
 		"single repetition unless --reps says otherwise");
 	command->add_flag("--quiet", options.quiet, "no line for each repetition");
+	auto *busy = command->add_option("--busy", options.busy,
+		"so many processes want all of a CPU meanwhile: what is left to them?");
+	command->add_flag("--exit", options.exit,
+		       "instead of an unmap, kill the process that has mapped, and time until it "
+		       "is "
+		       "gone")
+		->excludes(busy);
 	auto *alias = command->add_flag("--alias", texts.alias,
 		"build the range out of little memory, mapped again and again: a very large guest "
 		"on a small machine. For memfd, memfd2m, 2m and 1g");
