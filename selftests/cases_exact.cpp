@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <barrier>
+#include <functional>
 #include <sys/resource.h>
 #include <thread>
 
@@ -75,11 +76,17 @@ static void map_often(Notes &seen, const std::string &key, const Rig &rig, const
 class Exact : public MockCase, public testing::WithParamInterface<unsigned>
 {
 protected:
-	/* With each size of cache: exactly enough, and a page less. */
-	void map_exactly(const Rig &rig, const Memory &ram, std::uint64_t pages,
+	/*
+	 * With each size of cache: exactly enough, and a page less. The memory is made by the
+	 * child: what is shared by a fork, and private, is copied page by page when it is
+	 * pinned, and each copy interrupts all CPUs, which takes an emulator milliseconds.
+	 */
+	void map_exactly(const Rig &rig, const std::function<Memory()> &make, std::uint64_t pages,
 		std::uint32_t flags = map_rw)
 	{
 		take("", run_child([&](Notes &seen) {
+			const Memory ram = make();
+
 			limit_locked_memory(exact_pages);
 			for (const unsigned cache : caches) {
 				const Charging charging(GetParam(), cache);
@@ -111,11 +118,16 @@ TEST_P(Exact, KB21_Populated)
 	NEED_DEVICES(1);
 	covers({"KB21"});
 	const Rig rig = open_rig();
-	/* Shared with the child, so that it need not be copied there. */
-	const Memory ram = allocate(Backing::memfd, exact_size);
 
-	populate(ram);
-	map_exactly(rig, ram, exact_pages);
+	map_exactly(
+		rig,
+		[] {
+			Memory ram = allocate(Backing::small, exact_size);
+
+			populate(ram);
+			return ram;
+		},
+		exact_pages);
 }
 
 static std::string threads_name(const testing::TestParamInfo<unsigned> &info)
@@ -128,32 +140,28 @@ INSTANTIATE_TEST_SUITE_P(Table, Exact, testing::Values(1U, 2U, 4U, 8U, 16U), thr
 class ExactMixed : public Exact
 {
 protected:
-	/*
-	 * In every 2 MiB: real pages, zero pages, pages of a device, and real pages again.
-	 * Returns how many real ones there are.
-	 */
-	std::size_t strew(Memory &ram) const
+	static constexpr std::size_t zeros = 100 * page, device = 16 * page;
+
+	/* Real pages in all of it. */
+	static constexpr std::size_t real_pages =
+		(exact_size - exact_size / huge_2m * (zeros + device)) / page;
+
+	/* In every 2 MiB: real pages, zero pages, pages of a device, and real pages again. */
+	Memory strewn() const
 	{
-		constexpr std::size_t device = 16 * page;
-		std::size_t pages = 0;
+		Memory ram = allocate(Backing::small, exact_size);
 
 		for (std::size_t at = 0; at < ram.size(); at += huge_2m) {
 			const std::size_t zero = at + huge_2m / 4 + at / huge_2m * 7 * page;
 
-			ram.place(zero + 100 * page, device, PROT_READ, MAP_SHARED, mock().fd(),
+			ram.place(zero + zeros, device, PROT_READ, MAP_SHARED, mock().fd(),
 				VFIO_MT_MOCK_MEM_EAGER);
-			for (std::size_t i = 0; i < huge_2m; i += page) {
-				const std::size_t here = at + i;
-
-				/* Zero pages: 100 before the device's. */
-				if (here >= zero && here < zero + 100 * page + device)
-					continue;
-				*reinterpret_cast<volatile std::byte *>(ram.at(here)) =
-					std::byte{1};
-				pages++;
-			}
+			for (std::size_t here = at; here < at + huge_2m; here += page)
+				if (here < zero || here >= zero + zeros + device)
+					*reinterpret_cast<volatile std::byte *>(ram.at(here)) =
+						std::byte{1};
 		}
-		return pages;
+		return ram;
 	}
 };
 
@@ -162,10 +170,9 @@ TEST_P(ExactMixed, KB21_ZeroPagesAndBars)
 	NEED_DEVICES(1);
 	covers({"KB12", "KB15", "KB21"});
 	const Rig rig = open_rig();
-	Memory ram = allocate(Backing::small, exact_size);
-	const std::size_t pages = strew(ram);
 
-	map_exactly(rig, ram, pages, VFIO_DMA_MAP_FLAG_READ);
+	map_exactly(
+		rig, [this] { return strewn(); }, real_pages, VFIO_DMA_MAP_FLAG_READ);
 }
 
 /*

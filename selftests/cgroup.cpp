@@ -6,12 +6,14 @@
 
 #include "memory.hpp"
 #include "proc.hpp"
+#include "vfio.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
 #include <sstream>
 #include <stdexcept>
@@ -136,6 +138,31 @@ std::int64_t Cgroup::kernel_bytes() const
 	if (number("memory.stat", "anon") < static_cast<std::int64_t>(size / 2))
 		throw std::runtime_error("the memory of " + path_ + " is not up to date");
 	return kernel - number("memory.stat", "pagetables");
+}
+
+std::size_t Cgroup::charged(const Memory &memory) const
+{
+	const Fd groups(::open("/proc/kpagecgroup", O_RDONLY | O_CLOEXEC));
+	struct stat own = {};
+	std::size_t pages = 0;
+
+	if (::stat(path_.c_str(), &own))
+		throw std::runtime_error("cannot stat " + path_);
+	for (const std::uint64_t pfn : pfns_of(memory)) {
+		/* Of a huge page, the first one knows. */
+		for (const std::uint64_t of : {pfn, pfn & ~std::uint64_t{511}}) {
+			std::uint64_t group = 0;
+
+			if (::pread(groups.get(), &group, sizeof(group),
+				    static_cast<off_t>(of * sizeof(group))) != sizeof(group))
+				throw std::runtime_error("/proc/kpagecgroup");
+			if (group) {
+				pages += group == own.st_ino;
+				break;
+			}
+		}
+	}
+	return pages;
 }
 
 std::optional<CgroupV1> CgroupV1::mount(const std::string &controller)

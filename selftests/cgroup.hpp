@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "memory.hpp"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -43,6 +45,8 @@ public:
 	 * caller is in the group.
 	 */
 	std::int64_t kernel_bytes() const;
+	/* Of so many pages of this process's memory, how many are charged to it? */
+	std::size_t charged(const Memory &memory) const;
 	/* False while something keeps it. */
 	bool remove();
 
