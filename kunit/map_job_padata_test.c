@@ -123,8 +123,135 @@ static void padata_runs_job(struct kunit *test)
 	KUNIT_EXPECT_GE(test, padata_job_threads(0), 1U);
 }
 
+/**
+ * struct padata_look - what a worker is in a range, and behind it
+ * @caller: the thread that runs the job
+ * @worker: the worker; a reference is held
+ * @nice: its priority in the range
+ * @cpus: where it may run
+ * @cred: its credentials
+ * @came: completed when it has come
+ * @sleep: it sleeps, until a signal comes
+ * @woken: it was woken by one
+ * @kills: calls of how->kill()
+ */
+struct padata_look {
+	struct task_struct *caller;
+	struct task_struct *worker;
+	int nice;
+	struct cpumask cpus;
+	const struct cred *cred;
+	struct completion came;
+	bool sleep;
+	bool woken;
+	unsigned int kills;
+};
+
+#define PADATA_WAIT	(20 * HZ)
+
+/* The caller lets a worker have one of two units. */
+static void padata_look_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct padata_look *look = arg;
+
+	if (get_current() == look->caller) {
+		wait_for_completion_timeout(&look->came, PADATA_WAIT);
+		return;
+	}
+	look->worker = get_current();
+	get_task_struct(look->worker);
+	look->nice = task_nice(look->worker);
+	cpumask_copy(&look->cpus, &look->worker->cpus_mask);
+	look->cred = current_cred();
+	complete_all(&look->came);
+	if (look->sleep) {
+		send_sig(SIGKILL, look->caller, 1);
+		look->woken = schedule_timeout_killable(PADATA_WAIT) > 0;
+	}
+}
+
+static void padata_kill(void *arg)
+{
+	struct padata_look *look = arg;
+
+	look->kills++;
+}
+
+static struct padata_look *padata_look_at(struct kunit *test, bool sleep)
+{
+	struct padata_look *look = kunit_kzalloc(test, sizeof(*look),
+						 GFP_KERNEL);
+	struct map_job_how how = {
+		.mm = fake->mm.mm,
+		.kill = sleep ? padata_kill : NULL,
+	};
+	struct padata_mt_job job = {
+		.thread_fn = padata_look_fn,
+		.fn_arg = look,
+		.size = 2,
+		.align = 1,
+		.min_chunk = 1,
+		.max_threads = 2,
+	};
+
+	KUNIT_ASSERT_NOT_NULL(test, look);
+	look->caller = get_current();
+	look->sleep = sleep;
+	init_completion(&look->came);
+	padata_job_run(&job, &how);
+	KUNIT_ASSERT_NOT_NULL(test, look->worker);
+	return look;
+}
+
+/* In a range, a worker may do what the caller may; behind it, what it could. */
+static void padata_adopts(struct kunit *test)
+{
+	struct sched_attr attr = {
+		.size = sizeof(attr),
+		.sched_policy = SCHED_NORMAL,
+		.sched_nice = 7,
+	};
+	struct padata_look *look;
+
+	KUNIT_ASSERT_EQ(test, 0, sched_setattr_nocheck(get_current(), &attr));
+	set_cpus_allowed_ptr(get_current(), cpumask_of(0));
+	look = padata_look_at(test, false);
+	KUNIT_EXPECT_EQ(test, 7, look->nice);
+	KUNIT_EXPECT_TRUE(test, cpumask_equal(&look->cpus, cpumask_of(0)));
+	KUNIT_EXPECT_PTR_EQ(test, current_cred(), look->cred);
+
+	KUNIT_EXPECT_EQ(test, 0, task_nice(look->worker));
+	if (num_online_cpus() > 1)
+		KUNIT_EXPECT_FALSE(test, cpumask_equal(&look->worker->cpus_mask,
+						       cpumask_of(0)));
+	KUNIT_EXPECT_PTR_NE(test, look->cred,
+			    rcu_access_pointer(look->worker->cred));
+	put_task_struct(look->worker);
+	set_cpus_allowed_ptr(get_current(), cpu_possible_mask);
+}
+
+/*
+ * A worker sleeps, as in a page fault, when the caller is killed, and padata waits
+ * for it: it is woken, and forgets the signal.
+ */
+static void padata_wakes(struct kunit *test)
+{
+	struct padata_look *look;
+
+	allow_signal(SIGKILL);
+	look = padata_look_at(test, true);
+	KUNIT_EXPECT_TRUE(test, look->woken);
+	KUNIT_EXPECT_EQ(test, 1U, look->kills);
+	KUNIT_EXPECT_FALSE(test, fatal_signal_pending(look->worker));
+	put_task_struct(look->worker);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
 static struct kunit_case padata_cases[] = {
 	KUNIT_CASE(padata_runs_job),
+	KUNIT_CASE(padata_adopts),
+	KUNIT_CASE(padata_wakes),
 	{ }
 };
 
