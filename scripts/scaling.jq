@@ -5,7 +5,8 @@
 # [[size, cost]...]: what each byte adds, and what is there without any. The slope is
 # that between the two largest sizes.
 def fit:
-	sort_by(.[0]) as $p | ($p[-1][1] - $p[-2][1]) / ($p[-1][0] - $p[-2][0]) as $slope |
+	sort_by(.[0]) as $p |
+	(($p[-1][1] - $p[-2][1]) / ($p[-1][0] - $p[-2][0])) as $slope |
 	{each: $slope, fixed: ([$p[0][1] - $slope * $p[0][0], 0] | max)};
 
 def round1: . * 10 | round / 10;
