@@ -93,8 +93,11 @@ protected:
 		want(text, errno_name(result.err), "ok");
 		std::printf("    %s: %ld ms, others waited for %ld ms at most\n", text.c_str(),
 			static_cast<long>(time / 1ms), static_cast<long>(gap / 1ms));
-		/* Short calls say nothing. */
-		if (gap > 100ms && gap > time / 4)
+		/*
+		 * Short calls say nothing; and the stock driver does keep the CPU, in an unmap of
+		 * huge pages for half of its time.
+		 */
+		if (module_refs(mt_module) && gap > 100ms && gap > time / 4)
 			ADD_FAILURE() << text << " kept the CPU for " << gap / 1ms << " of "
 				      << time / 1ms << " ms";
 	}
@@ -135,7 +138,7 @@ TEST_F(SlowCalls, KB10_VeryLarge)
 	NEED_DEVICES(1);
 	NEED_MEMORY(Backing::hugetlb_2m, 256 * mib);
 	covers({"KB10"});
-	const std::size_t size = module_refs("vfio_mt_type1") ? 1024 * gib : 4 * gib;
+	const std::size_t size = module_refs(mt_module) ? 1024 * gib : 4 * gib;
 	const Memory ram = allocate_aliased({}, Backing::hugetlb_2m, size);
 	Rig rig = open_rig();
 	const OneCpu one;
@@ -422,7 +425,7 @@ TEST_P(SlowFuse, KB20_Killed)
 	if (!fuse.mounted())
 		GTEST_SKIP() << "needs FUSE (guest/run --with-module fuse)";
 	Child child([&](Notes &, const ChildSync &sync) {
-		const Fd file(::open(fuse.file().c_str(), O_RDWR | O_CLOEXEC));
+		Fd file(::open(fuse.file().c_str(), O_RDWR | O_CLOEXEC));
 		Memory ram = Memory::map((row.chunks + 1) * huge_2m);
 
 		/* The first chunk is there; then a page in each is the file's. */
@@ -430,6 +433,8 @@ TEST_P(SlowFuse, KB20_Killed)
 		for (std::size_t i = 0; i < row.chunks; i++)
 			ram.place((i + 1) * huge_2m, page, PROT_READ | PROT_WRITE, MAP_SHARED,
 				file.get(), i * mib);
+		/* Or its end would have to wait for an answer to the close. */
+		file.reset();
 		sync.ready_and_wait();
 		rig.container.map(iova0, ram.data(), ram.size());
 	});
