@@ -1,0 +1,375 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck disable=SC2046,SC2054,SC2086 # words are meant to split; QEMU likes commas
+# shellcheck disable=SC2317 # cases are called by name
+# shellcheck disable=SC3045 # busybox has read -t
+#
+# Runs in the outer guest: start unmodified QEMU guests with passthrough devices, on
+# both drivers, and see that the devices work in them. Prints "ok" and "not ok" lines;
+# writes times to /out/times.csv.
+#
+#	cases.sh CASE...
+#
+# The host (guest/passthrough) looks at the disks afterwards: of each it knows which
+# slots should have been written, from /out/slots.
+
+DISK0=0000:00:05.0
+DISK1=0000:00:06.0
+CARD=0000:00:07.0
+
+QEMU=/test/qemu-system-x86_64
+TRACING=/sys/kernel/tracing
+ANSWER_SECONDS=120
+NEXT_SLOT=0
+FAILED=0
+
+result()
+{
+	status=$1
+	shift
+	if [ "$status" -eq 0 ]; then
+		echo "ok - $DRIVER: $CASE: $*"
+	else
+		echo "not ok - $DRIVER: $CASE: $*"
+		FAILED=1
+	fi
+}
+
+# same TEXT WANTED GOT
+same()
+{
+	[ "$2" = "$3" ]
+	result $? "$1$([ "$2" = "$3" ] || echo ": $3, not $2")"
+}
+
+# ---- times ----
+
+# Two rings: one keeps the first events, up to the first instruction of the guest, the
+# other has what the driver is asked for and when the process is gone.
+trace_setup()
+{
+	for ring in start ioctl; do
+		mkdir -p $TRACING/instances/$ring
+		echo global >$TRACING/instances/$ring/trace_clock
+	done
+	cd $TRACING/instances/start || exit
+	echo 64 >buffer_size_kb
+	echo 0 >options/overwrite
+	echo "filename == \"$QEMU\"" >events/sched/sched_process_exec/filter
+	cd - >/dev/null || exit
+}
+
+trace_begin()
+{
+	case $DRIVER in
+	stock)	symbol=vfio_iommu_type1:vfio_iommu_type1_ioctl ;;
+	mt)	symbol=vfio_mt_type1:vfio_mt_ioctl ;;
+	esac
+	# _IO(';', 113) and 114
+	{
+		echo "p:vmt/begin $symbol cmd=%si:x32"
+		echo "r:vmt/end $symbol"
+	} >$TRACING/kprobe_events
+	cd $TRACING/instances/ioctl || exit
+	echo 'cmd == 0x3b71 || cmd == 0x3b72' >events/vmt/begin/filter
+	for file in events/vmt/begin events/vmt/end ../start/events/sched/sched_process_exec \
+		../start/events/kvm/kvm_fpu; do
+		echo 1 >$file/enable
+	done
+	echo >trace
+	echo >../start/trace
+	cd - >/dev/null || exit
+}
+
+# mark TEXT
+mark()
+{
+	echo "$1" >$TRACING/instances/ioctl/trace_marker
+}
+
+# trace_end HOW: a line for times.csv, in milliseconds: from exec to the guest's first
+# instruction; how much of it is spent in MAP_DMA; from the order to stop to the process
+# gone.
+trace_end()
+{
+	cd $TRACING/instances/ioctl || exit
+	echo 0 >events/vmt/enable
+	echo 0 >../start/events/enable
+	cat ../start/trace trace >/out/trace
+	cd - >/dev/null || exit
+	echo >$TRACING/kprobe_events
+	awk -v line="$DRIVER,$CASE,$1" '
+		/^#/ || NF == 0 { next }
+		{
+			match($0, /[0-9]+\.[0-9]+: /)
+			now = substr($0, RSTART, RLENGTH - 2) * 1000
+			match($0, /-[0-9]+ +\[/)
+			task = substr($0, RSTART, RLENGTH)
+		}
+		/sched_process_exec/ && !exec { exec = now }
+		/kvm_fpu: load/ && !first { first = now }
+		/ begin: / { since[task] = now }
+		/ end: / && task in since {
+			if (now < first)
+				map += now - since[task]
+			delete since[task]
+		}
+		/: stop$/ { stop = now }
+		/: gone$/ { gone = now }
+		END {
+			printf "%s,%.1f,%.1f,%.1f\n", line, first - exec, map,
+				gone - stop
+		}' /out/trace >>/out/times.csv
+}
+
+# ---- a guest ----
+
+# start [-u KIB] ARGUMENT...: start one with the kernel arguments in $APPEND, and wait
+# until it is up. With -u, as a user who may lock so much memory.
+start()
+{
+	limit=
+	[ "$1" != -u ] || { limit=$2; shift 2; }
+
+	rm -f /tmp/agent.* /tmp/monitor.*
+	mkfifo /tmp/agent.in /tmp/agent.out /tmp/monitor.in /tmp/monitor.out
+	chmod 666 /tmp/agent.* /tmp/monitor.*
+	exec 3<>/tmp/agent.in 4<>/tmp/agent.out 5<>/tmp/monitor.in
+	cat </tmp/monitor.out >"/out/monitor.$DRIVER.$CASE" &
+
+	trace_begin
+	set -- $QEMU -L /test/firmware -nodefaults -no-user-config -display none \
+		-accel kvm -cpu host -kernel /test/vmlinux -initrd /test/inner.cpio \
+		-append "console=ttyS0 panic=-1 quiet $APPEND" \
+		-serial "file:/tmp/console.$DRIVER.$CASE" \
+		-chardev pipe,id=agent,path=/tmp/agent -serial chardev:agent \
+		-chardev pipe,id=monitor,path=/tmp/monitor -mon chardev=monitor "$@"
+	(
+		[ -z "$limit" ] || {
+			ulimit -l "$limit"
+			set -- /test/setpriv --reuid 1000 --regid 1000 --clear-groups "$@"
+		}
+		exec "$@"
+	) 2>"/out/qemu.$DRIVER.$CASE" &
+	PID=$!
+	wait_answer
+	same "the guest is up" up "$ANSWER"
+}
+
+# Wait for an answer, as long as QEMU lives.
+wait_answer()
+{
+	ANSWER=nothing
+	tries=0
+	while [ $tries -lt $ANSWER_SECONDS ]; do
+		if read -r -t 1 line <&4; then
+			case $line in
+			"= "*)
+				ANSWER=${line#= }
+				return
+				;;
+			esac
+			continue
+		fi
+		kill -0 $PID 2>/dev/null || { ANSWER="QEMU is gone"; return; }
+		tries=$((tries + 1))
+	done
+}
+
+# ask COMMAND...: have the guest do something
+ask()
+{
+	echo "$*" >&3
+	wait_answer
+}
+
+# monitor COMMAND...
+monitor()
+{
+	echo "$*" >&5
+}
+
+# stop quit|kill|off: end the guest in one of these ways
+stop()
+{
+	mark stop
+	case $1 in
+	quit)	monitor quit ;;
+	kill)	kill -9 $PID ;;
+	off)	echo off >&3 ;;
+	esac
+	wait $PID
+	status=$?
+	mark gone
+	case $1 in
+	kill)	same "QEMU was killed" 137 $status ;;
+	*)	same "QEMU has ended well" 0 $status ;;
+	esac
+	trace_end "$1"
+	exec 3>&- 4>&- 5>&-
+	same "no page is pinned" 0 "$(pinned)"
+	same "the driver is not in use" 0 "$(users)"
+}
+
+pinned()
+{
+	awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
+		END { print n + 0 }' /proc/vmstat
+}
+
+users()
+{
+	case $DRIVER in
+	stock)	cat /sys/module/vfio_iommu_type1/refcnt ;;
+	mt)	cat /sys/module/vfio_mt_type1/refcnt ;;
+	esac
+}
+
+# check_disk N: all of a disk is read and written
+check_disk()
+{
+	slot=$NEXT_SLOT
+	NEXT_SLOT=$((NEXT_SLOT + 1))
+	sum=$(cat "/test/disk$1.md5")
+	ask disk 0 $slot
+	same "disk $1: read, written, read again" "$sum $sum" "$ANSWER"
+	echo "$1 $slot" >>/out/slots
+}
+
+check_card()
+{
+	ask net
+	[ "${ANSWER% *}" = "${ANSWER#* }" ]
+	result $? "the network card sends and receives ($ANSWER)"
+}
+
+passthrough()
+{
+	echo "-device vfio-pci,host=$1${2-}"
+}
+
+# The group's file, of a device
+group_file()
+{
+	echo "/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")")"
+}
+
+thp()
+{
+	echo "$1" >/sys/kernel/mm/transparent_hugepage/enabled
+}
+
+# ---- cases ----
+
+case_thp()
+{
+	thp always
+	start -M q35 -m 1G $(passthrough $DISK0) $(passthrough $CARD)
+	check_disk 0
+	check_card
+	stop off
+}
+
+# A guest that has no more memory locked than it must, started by a user.
+case_hugetlb()
+{
+	enough=$((512 * 1024 + 16 * 1024))
+	chmod 666 /dev/kvm "$(group_file $DISK0)"
+	chmod 777 /hugetlbfs/2M
+	start -u $enough -M q35,memory-backend=ram -m 512M -object \
+		memory-backend-file,id=ram,size=512M,mem-path=/hugetlbfs/2M,prealloc=on,prealloc-threads=2 \
+		$(passthrough $DISK0)
+	check_disk 0
+	stop quit
+}
+
+case_small_pages()
+{
+	thp never
+	start -M q35,memory-backend=ram -m 512M \
+		-object memory-backend-memfd,id=ram,size=512M,share=on \
+		-device virtio-balloon -overcommit mem-lock=on $(passthrough $DISK0)
+	check_disk 0
+	ask load
+	stop kill
+	thp always
+}
+
+case_giant()
+{
+	start -M q35,memory-backend=ram -m 1G -object \
+		memory-backend-file,id=ram,size=1G,mem-path=/hugetlbfs/1G \
+		$(passthrough $DISK0)
+	check_disk 0
+	ask load
+	stop kill
+}
+
+case_hotplug()
+{
+	start -M q35 -m 512M,slots=2,maxmem=2G \
+		-device pcie-root-port,id=port0,chassis=1 \
+		-device pcie-root-port,id=port1,chassis=2 \
+		$(passthrough $DISK0 ,id=disk0,bus=port0)
+	ask memory
+	before=$ANSWER
+	monitor object_add memory-backend-ram,id=more,size=256M
+	monitor device_add pc-dimm,id=dimm,memdev=more
+	wait_until memory $((before + 256))
+	same "memory was added" $((before + 256)) "$ANSWER"
+	ask fill 400
+	same "the memory can be used" $((400 << 20)) "$ANSWER"
+	check_disk 0
+	monitor device_add "vfio-pci,host=$DISK1,id=disk1,bus=port1"
+	wait_until disks 2
+	same "a disk was added" 2 "$ANSWER"
+	monitor device_del disk0
+	wait_until disks 1
+	same "a disk was taken away" 1 "$ANSWER"
+	ask reboot
+	same "the guest was started again" up "$ANSWER"
+	check_disk 1
+	stop quit
+}
+
+# wait_until COMMAND ANSWER
+wait_until()
+{
+	attempts=0
+	while ask "$1" && [ "$ANSWER" != "$2" ] && [ $attempts -lt 100 ]; do
+		usleep 100000
+		attempts=$((attempts + 1))
+	done
+}
+
+# The guest has an IOMMU itself: each of its mappings is one of ours.
+case_viommu()
+{
+	APPEND="intel_iommu=on iommu=nopt iommu.strict=1"
+	start -M q35,kernel-irqchip=split -m 512M \
+		-device intel-iommu,intremap=on,caching-mode=on $(passthrough $DISK0)
+	APPEND=
+	ask iommu
+	[ "$ANSWER" -gt 0 ]
+	result $? "the guest uses its IOMMU ($ANSWER groups)"
+	check_disk 0
+	stop off
+}
+
+# ---- all ----
+
+cd /test || exit
+modprobe kvm-amd || exit
+ip link set lo up
+vfio-bind $DISK0 $DISK1 $CARD || exit
+: >/out/slots
+echo driver,case,end,start_ms,map_ms,stop_ms >/out/times.csv
+APPEND=
+trace_setup
+for CASE; do
+	for DRIVER in stock mt; do
+		backend $DRIVER || exit
+		"case_$CASE"
+	done
+done
+exit $FAILED
