@@ -317,8 +317,8 @@ case_hotplug()
 	monitor device_add pc-dimm,id=dimm,memdev=more
 	wait_until memory $((before + 256))
 	same "memory was added" $((before + 256)) "$ANSWER"
-	ask fill 400
-	same "the memory can be used" $((400 << 20)) "$ANSWER"
+	ask fill 300
+	same "the memory can be used" $((300 << 20)) "$ANSWER"
 	check_disk 0
 	monitor device_add "vfio-pci,host=$DISK1,id=disk1,bus=port1"
 	wait_until disks 2
