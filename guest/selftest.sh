@@ -151,7 +151,7 @@ made_up=1
 
 test_bad_guests()
 {
-	guest --timeout 10 --verbose -- 'echo started; sleep 1000'
+	guest --timeout 25 --verbose -- 'echo started; sleep 1000'
 	check "a guest that does not end is a timeout" status_is 124
 	check "what it printed before that is there" stdout_is started
 	check "--verbose shows the console" grep -q "running the command" "$work/stderr"
