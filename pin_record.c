@@ -593,21 +593,16 @@ bool pin_cursor_next(struct pin_cursor *cur, struct pin_run *run)
  */
 void pin_run_unpin(const struct pin_run *run, bool dirty)
 {
-	unsigned long step, i;
+	const struct pin_extent ext = { .pfn = run->pfn, .nr = run->nr };
 
 	if (!run->held || !run->pfn)
 		return;
 
-	if (run->leaf == PIN_LEAF_PTE) {
+	if (run->leaf == PIN_LEAF_PTE)
 		unpin_user_page_range_dirty_lock(pfn_to_page(run->pfn),
 						 run->nr, dirty);
-		return;
-	}
-
-	step = run->leaf == PIN_LEAF_PMD ? PIN_SPAN_PAGES : PIN_PUD_PAGES;
-	for (i = 0; i < run->nr; i += step)
-		unpin_user_page_range_dirty_lock(pfn_to_page(run->pfn + i), 1,
-						 dirty);
+	else
+		pin_leaves_unpin(&ext, 1, run->leaf, dirty);
 }
 
 static unsigned long extent_pfn(void *arg, unsigned long va)
