@@ -17,7 +17,10 @@
  *		done.
  * lock		with domain_sem for reading: the tree of mappings and all fields
  *		of the mappings in it, the counters, the list of devices (with
- *		device_lock too, when it changes).
+ *		device_lock too, when it changes), the lists @unmaps and @waits.
+ *		A call that is killed leaves @waits with lock alone, which is why
+ *		@waits is the one field that a holder of domain_sem must not touch
+ *		without it.
  * then		mmap lock of the user, and what the layers below document.
  *
  * A mapping that is being pinned is in the tree, so that its place is taken, and
