@@ -73,7 +73,6 @@ private:
 };
 
 static const char *const shmem_enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-static const char *const split_huge_pages = "/sys/kernel/debug/split_huge_pages";
 static const char *const compact_memory = "/proc/sys/vm/compact_memory";
 
 /* "all", or the first index at which it does not hold, and at how many. */
@@ -558,11 +557,8 @@ static const LeafMemoryRow leaf_rows[] = {
 		[](const Thp &thp) {
 			/* Its pages are small folios again, still one after the other. */
 			LeafScene s = scene_of(thp(2));
-			char range[100];
 
-			std::snprintf(range, sizeof(range), "%d,0x%lx,0x%lx", ::getpid(),
-				s.memory.address(), s.memory.address() + s.memory.size());
-			write_file(split_huge_pages, range);
+			split_huge_pages(s.memory);
 			return s;
 		}},
 	{"thp_freed_lazily",
@@ -954,15 +950,6 @@ static void punch(int fd, std::size_t at, std::size_t size)
 		static_cast<off_t>(size));
 }
 
-static void split_folios(const Memory &memory)
-{
-	char range[100];
-
-	std::snprintf(range, sizeof(range), "%d,0x%lx,0x%lx", ::getpid(), memory.address(),
-		memory.address() + memory.size());
-	write_file(split_huge_pages, range);
-}
-
 static int other_node(const void *at)
 {
 	void *address = const_cast<void *>(at);
@@ -1047,10 +1034,10 @@ static const ChangeRow change_rows[] = {
 				swap_pages(v.memory, first, first + 256, 256);
 			});
 		}},
-	{"folio_split", [](Victim &v) { split_folios(v.memory); }},
+	{"folio_split", [](Victim &v) { split_huge_pages(v.memory); }},
 	{"split_and_collapsed",
 		[](Victim &v) {
-			split_folios(v.memory);
+			split_huge_pages(v.memory);
 			::madvise(v.memory.data(), v.memory.size(), MADV_COLLAPSE);
 		}},
 	{"refaulted_and_collapsed",
@@ -1310,7 +1297,7 @@ static const StressRow stress_rows[] = {
 		true},
 	{"splits_and_collapses",
 		[](Victim &v, std::size_t) {
-			split_folios(v.memory);
+			split_huge_pages(v.memory);
 			::madvise(v.memory.data(), v.memory.size(), MADV_COLLAPSE);
 		}},
 	{"compacts",
@@ -1446,7 +1433,7 @@ TEST_F(LeafHeld, NothingMovesIt)
 
 	watch(old);
 	want_errno("map", rig.container.map(iova0, part.data(), part.size()), 0);
-	split_folios(v.memory);
+	split_huge_pages(v.memory);
 	check("split");
 	write_file(compact_memory, "1");
 	check("compacted");
@@ -1462,7 +1449,7 @@ TEST_F(LeafHeld, NothingMovesIt)
 	run_ksmd();
 	check("merged");
 	split_pmd(v.memory);
-	split_folios(v.memory);
+	split_huge_pages(v.memory);
 	check("split.again");
 	move_to_other_node(v.memory);
 	check("moved");
@@ -1470,7 +1457,7 @@ TEST_F(LeafHeld, NothingMovesIt)
 	want_unmapped("unmap", rig.container.unmap(iova0, part.size()), part.size() / page);
 	want_released("released");
 	/* Now it can. */
-	split_folios(v.memory);
+	split_huge_pages(v.memory);
 	want("now", mock().pfn_state(old[0]).order, 0U);
 	end(v);
 }

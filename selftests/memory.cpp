@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
@@ -238,6 +239,15 @@ void populate(const Memory &memory)
 	/* A write to each small page: right for every backing, and no huge zero page. */
 	for (std::size_t at = 0; at < memory.size(); at += page)
 		*reinterpret_cast<volatile std::byte *>(memory.at(at)) = std::byte{0};
+}
+
+bool split_huge_pages(const Memory &memory)
+{
+	char range[100];
+
+	std::snprintf(range, sizeof(range), "%d,0x%lx,0x%lx", ::getpid(), memory.address(),
+		memory.address() + memory.size());
+	return write_file("/sys/kernel/debug/split_huge_pages", range);
 }
 
 std::vector<std::uint64_t> pfns_of(const Memory &memory)

@@ -84,6 +84,12 @@ std::optional<std::string> lacking(Backing backing, std::size_t size);
 Memory allocate(Backing backing, std::size_t size, const std::string &file_dir = "/tmp");
 void populate(const Memory &memory);
 
+/*
+ * Make small pages of transparent huge ones: they stay where they are, one after the other.
+ * Only root can, with debugfs.
+ */
+bool split_huge_pages(const Memory &memory);
+
 /* The physical page behind each page, all of which are there. Only root may know. */
 std::vector<std::uint64_t> pfns_of(const Memory &memory);
 

@@ -93,11 +93,32 @@ static Memory sorted_huge_pages(std::size_t size)
 	return memory;
 }
 
+/* Small pages, and as contiguous as huge ones, whatever state memory is in. */
+static Memory contiguous_pages(std::size_t size)
+{
+	Memory memory = allocate(Backing::thp, size);
+
+	populate(memory);
+	if (!split_huge_pages(memory))
+		throw std::runtime_error("huge pages cannot be split: is debugfs mounted?");
+	return memory;
+}
+
+static Memory subject_memory(Backing backing, std::size_t size)
+{
+	switch (backing) {
+	case Backing::small:
+		return contiguous_pages(size);
+	case Backing::hugetlb_2m:
+		return sorted_huge_pages(size);
+	default:
+		return allocate(backing, size);
+	}
+}
+
 static Subject make_subject(Backing backing, std::size_t size)
 {
-	Subject subject{name(backing),
-		backing == Backing::hugetlb_2m ? sorted_huge_pages(size) : allocate(backing, size),
-		{}};
+	Subject subject{name(backing), subject_memory(backing, size), {}};
 
 	populate(subject.memory);
 	subject.pfns = pfns_of(subject.memory);
