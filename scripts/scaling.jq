@@ -25,15 +25,6 @@ def ms: . * 1000 | round1;
 	[$s[0].backing, $s[0].state, ($op | rtrimstr("_s")), (.fixed | round), (.each * $unit | round1)] |
 	@tsv),
 "",
-"instructions: what two threads need together, and one alone",
-(["backing", "state", "MiB", "op", "one", "two", "more"] | @tsv),
-([$all[] | select(.file | startswith("count-2/")) | .samples[] + {file}] |
-	group_by([.backing, .state, .size])[] | . as $s | ("map_s", "unmap_s") as $op |
-	([$s[] | select(.file | endswith("-1.json"))[$op]] | min * 1e9 | round) as $one |
-	([$s[] | select(.file | endswith("-2.json"))[$op]] | min * 1e9 | round) as $two |
-	[$s[0].backing, $s[0].state, $s[0].size / 1048576, ($op | rtrimstr("_s")),
-	 $one, $two, $two - $one] | @tsv),
-"",
 "milliseconds, medians",
 (["what", "CPUs", "backing", "state", "stock map", "mt map", "ratio", "stock unmap", "mt unmap", "ratio", "busy, stock", "busy, mt"] | @tsv),
 ($all[] | select(.file | startswith("wall-")) | . as $f |

@@ -5,7 +5,6 @@
 #
 #	scaling.sh wall REPS	times with the CPUs that there are
 #	scaling.sh count	instructions by size, under -icount
-#	scaling.sh together	instructions of one thread and of two, likewise
 #
 # Leaves JSON files in /out.
 
@@ -45,15 +44,5 @@ count)
 		--size 4K,64K,1M,16M,64M,256M --backing 4k
 	bench cold --driver mt --count --reps 3 --state cold \
 		--size 16M,64M,256M --backing 4k,thp,2m
-	;;
-together)
-	# The same as some of these, by a thread and by two, both forced.
-	cd /sys/module/vfio_mt_type1/parameters || exit
-	echo 0 >helper_us
-	for threads in 1 2; do
-		echo $threads >max_threads
-		bench threads-$threads --driver mt --count --reps 5 --size 64M,256M \
-			--state populated,cold --backing 4k,2m
-	done
 	;;
 esac
