@@ -402,10 +402,10 @@ static long vfio_mt_ioctl(void *data, unsigned int cmd, unsigned long arg)
 	if (!backend && cmd == VFIO_CHECK_EXTENSION)
 		return backend_ioctl(NULL, cmd, arg);
 	/* As VFIO answers when the last group is gone. */
-	if (!backend || !atomic_inc_not_zero(&backend->users))
+	if (!backend || !refcount_inc_not_zero(&backend->users))
 		return -EINVAL;
 	ret = backend_ioctl(backend, cmd, arg);
-	if (atomic_dec_and_test(&backend->users))
+	if (refcount_dec_and_test(&backend->users))
 		wake_up_var(&backend->users);
 	return ret;
 }
@@ -427,7 +427,7 @@ static void *vfio_mt_open(unsigned long type)
 	backend->maps_avail = READ_ONCE(dma_entry_limit);
 	backend->pgsizes = PAGE_MASK;
 	backend->reach = BACKEND_REACH_MIN;
-	atomic_set(&backend->users, 1);
+	refcount_set(&backend->users, 1);
 	mutex_init(&backend->device_lock);
 	init_rwsem(&backend->domain_sem);
 	mutex_init(&backend->lock);
@@ -449,8 +449,9 @@ static void vfio_mt_release(void *data)
 {
 	struct backend *backend = data;
 
-	if (!atomic_dec_and_test(&backend->users))
-		wait_var_event(&backend->users, !atomic_read(&backend->users));
+	if (!refcount_dec_and_test(&backend->users))
+		wait_var_event(&backend->users,
+			       !refcount_read(&backend->users));
 	/* Nobody else is left; this is for lockdep. */
 	down_write(&backend->domain_sem);
 	dma_map_remove_all(backend);

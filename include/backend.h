@@ -39,11 +39,11 @@
 #ifndef VFIO_MT_BACKEND_H
 #define VFIO_MT_BACKEND_H
 
-#include <linux/atomic.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/rcupdate.h>
+#include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/types.h>
 #include <linux/wait.h>
@@ -120,7 +120,7 @@ struct backend {
 	struct list_head domains;
 	struct map_target target;
 	u64 reach;
-	atomic_t users;
+	refcount_t users;
 	struct rcu_head rcu;
 	struct list_head emulated;
 	u64 non_pinning;
