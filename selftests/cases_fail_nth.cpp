@@ -445,6 +445,7 @@ struct SweptMemory {
 	const char *name;
 	std::function<Memory(const Mock &)> make;
 	std::uint32_t flags = map_rw;
+	bool fresh = false;   /* nobody may have touched it before the call */
 	bool helpers = false; /* there are helper threads */
 	/* So long takes each leaf, so that the caller is not done before there is one. */
 	unsigned delay_us = 2000;
@@ -481,40 +482,44 @@ static Memory scattered(std::size_t pages, std::size_t untouched)
 static const std::vector<SweptMemory> &swept_memories()
 {
 	static const std::vector<SweptMemory> rows = {
-		{"SmallCold", [](const Mock &) { return allocate(Backing::small, 24 * page); }},
+		{"SmallCold", [](const Mock &) { return allocate(Backing::small, 24 * page); },
+			map_rw, true},
 		{"SmallPopulated",
 			[](const Mock &) { return populated(Backing::small, 600 * page); }},
+		{"ReadOnly", [](const Mock &) { return populated(Backing::small, 24 * page); }, rd},
 		{"Scattered16", [](const Mock &) { return scattered(16, 0); }},
 		{"Scattered50", [](const Mock &) { return scattered(50, 0); }},
 		{"Scattered100", [](const Mock &) { return scattered(100, 0); }},
 		{"KB12_ZeroPages", [](const Mock &) { return Memory::map(8 * page, PROT_READ); },
-			rd},
-		{"KB17_ZeroPagesAmongMany", [](const Mock &) { return scattered(80, 3); }, rd},
-		{"ThpCold", [](const Mock &) { return allocate(Backing::thp, 2 * huge_2m); }},
+			rd, true},
+		{"KB17_ZeroPagesAmongMany", [](const Mock &) { return scattered(80, 3); }, rd,
+			true},
+		{"ThpCold", [](const Mock &) { return allocate(Backing::thp, 2 * huge_2m); },
+			map_rw, true},
 		{"ThpPopulated", [](const Mock &) { return populated(Backing::thp, 2 * huge_2m); }},
 		{"Hugetlb2mCold",
-			[](const Mock &) { return allocate(Backing::hugetlb_2m, 2 * huge_2m); }},
+			[](const Mock &) { return allocate(Backing::hugetlb_2m, 2 * huge_2m); },
+			map_rw, true},
 		{"Hugetlb2mPopulated",
 			[](const Mock &) { return populated(Backing::hugetlb_2m, 2 * huge_2m); }},
-		{"SharedCold", [](const Mock &) { return allocate(Backing::memfd, 8 * page); }},
+		{"SharedCold", [](const Mock &) { return allocate(Backing::memfd, 8 * page); },
+			map_rw, true},
 		{"Bar",
 			[](const Mock &mock) {
 				return mock.memory(VFIO_MT_MOCK_MEM_LAZY, 16 * page);
-			}},
+			},
+			map_rw, true},
 		{"ThreadsSmallPopulated",
 			[](const Mock &) { return populated(Backing::small, 2 * huge_2m); }, map_rw,
-			true, 20},
+			false, true, 20},
 		{"ThreadsThpCold", [](const Mock &) { return allocate(Backing::thp, 3 * huge_2m); },
-			map_rw, true},
+			map_rw, true, true},
 		{"ThreadsThpPopulated",
 			[](const Mock &) { return populated(Backing::thp, 3 * huge_2m); }, map_rw,
-			true},
+			false, true},
 		{"ThreadsHugetlb2mCold",
 			[](const Mock &) { return allocate(Backing::hugetlb_2m, 3 * huge_2m); },
-			map_rw, true},
-		{"ThreadsReadOnly",
-			[](const Mock &) { return populated(Backing::small, 2 * huge_2m); }, rd,
-			true, 20},
+			map_rw, true, true},
 	};
 
 	return rows;
@@ -550,7 +555,11 @@ protected:
 
 	Attempt map_attempt(const MockRig &rig)
 	{
-		return {.prepare = [&] { memory_ = GetParam().make(mock()); },
+		return {.prepare =
+				[&] {
+					if (GetParam().fresh || !memory_.size())
+						memory_ = GetParam().make(mock());
+				},
 			.call = [&] { return map(rig); },
 			.undo = [&] { rig.container.unmap_all(); },
 			.see = [&] { return seen(rig.container); }};
