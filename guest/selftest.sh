@@ -90,6 +90,7 @@ test_kernel_log()
 	[    1.000000] test: WARNING: BUG: quoted in the middle
 	[    1.000000] FAULT_INJECTION: forcing a failure.
 	[    1.000000] Call Trace:
+	[    1.000000] BUG: KCSAN: data-race in gup_put_folio / lru_add_fn
 	END
 	cat >"$work/faults" <<-'END'
 	[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 x+0x1/0x2 [x]
@@ -105,6 +106,7 @@ test_kernel_log()
 	[    1.000000] Kernel panic - not syncing: sysrq triggered crash
 	[    1.000000] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
 	[    1.000000] DMAR: ERROR: DMA PTE for vPFN 0x1 already set (to 1 not 2)
+	[    1.000000] BUG: KCSAN: data-race in gup_put_folio / x [x]
 	END
 	check "harmless kernel messages are no faults" "$here/kernel_log.py" "$work/harmless"
 	"$here/kernel_log.py" "$work/faults" >"$work/stdout"
