@@ -62,7 +62,7 @@ soak:
 	@scripts/check soak
 
 # Fresh seeds for MINUTES, on KERNEL (debian-6.1, debug, kcsan).
-fuzz: module selftests
+fuzz: module mock selftests
 	@scripts/fuzz $(or $(MINUTES),10) $(or $(KERNEL),debian-6.1)
 
 # All failures, where "make check" leaves some out.

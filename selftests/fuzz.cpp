@@ -157,10 +157,10 @@ static void run_one(std::uint64_t seed, const FuzzOptions &options)
 
 static std::string replay_line(std::uint64_t seed, const FuzzOptions &options)
 {
-	const std::string before = options.replay.empty() ? "" : options.replay + " ";
-	std::string line = before + "./vfio_mt_selftest fuzz --driver " + env().outcome.driver +
-			   " --seed " + std::to_string(seed) + " --steps " +
-			   std::to_string(options.steps);
+	const std::string before =
+		options.replay.empty() ? "./vfio_mt_selftest fuzz" : options.replay;
+	std::string line = before + " --driver " + env().outcome.driver + " --seed " +
+			   std::to_string(seed) + " --steps " + std::to_string(options.steps);
 
 	if (options.threads > 1)
 		line += " --threads " + std::to_string(options.threads);

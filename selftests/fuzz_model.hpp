@@ -35,6 +35,7 @@ struct Mapping {
 	std::uint64_t size = 0;
 	std::uint32_t flags = 0; /* VFIO_DMA_MAP_FLAG_READ, _WRITE */
 	std::vector<FrameId> frames{};
+	std::vector<std::uint64_t> pfns{}; /* where devices get to, if somebody can tell */
 	int owner = owner_self;
 	std::int64_t charged = 0;
 	bool vaddr_invalid = false;

@@ -90,8 +90,9 @@ public:
 			/* As far as one thread is concerned there is always room. */
 			shared->model.begin(VFIO_TYPE1v2_IOMMU, 1 << 30, info.ranges);
 			shared->model.set_dirty(true);
-			sequences_.push_back(std::make_unique<FuzzSequence>(task.seed + i,
-				FuzzShare{shared, window(task.first_window + i), task.limited}));
+			sequences_.push_back(std::make_unique<FuzzSequence>(
+				task.seed + i, FuzzShare{shared, window(task.first_window + i),
+						       task.limited, env().devices[0].bdf}));
 		}
 		failures_.resize(task.threads);
 	}

@@ -40,7 +40,7 @@ const FuzzSequence::Step FuzzSequence::steps[] = {
 	{"mprotect", 6, &FuzzSequence::protect, true},
 	{"fork", 2, &FuzzSequence::fork, true},
 	{"bar", 2, &FuzzSequence::bar_switch, false},
-	{"dma", 5, &FuzzSequence::dma, false},
+	{"dma", 8, &FuzzSequence::dma, false},
 	{"info", 6, &FuzzSequence::info, true},
 	{"extension", 3, &FuzzSequence::extension, true},
 	{"bad-call", 4, &FuzzSequence::bad_call, true},
@@ -68,6 +68,9 @@ FuzzSequence::FuzzSequence(std::uint64_t seed, std::optional<FuzzShare> share)
 	: seed_(seed), rng_(seed), share_(std::move(share)),
 	  bitmap_(Memory::map(bitmap_bytes + page))
 {
+	std::string why_not;
+
+	mock_ = Mock::open(why_not);
 	locked_before_ = vm_locked_pages();
 	/* Behind the bitmap is nothing that could be written. */
 	::mprotect(bitmap_.at(bitmap_bytes), page, PROT_NONE);
@@ -314,6 +317,8 @@ void FuzzSequence::finish()
 	step_name_ = "end";
 	if (const auto text = arena_->wrong_anywhere())
 		fail(*text);
+	for (const auto &c : containers_)
+		check_pages(*c);
 	if (share_) {
 		FuzzContainer &c = *share_->container;
 
@@ -322,6 +327,7 @@ void FuzzSequence::finish()
 
 			expect_equal("bytes unmapped", c.handle.unmap(iova, size).value,
 				static_cast<std::int64_t>(size));
+			check_translation(c, iova, size);
 		}
 		return;
 	}

@@ -14,6 +14,7 @@
 #include "fuzz_arena.hpp"
 #include "fuzz_model.hpp"
 #include "fuzz_random.hpp"
+#include "mock/mock_rig.hpp"
 #include "vfio.hpp"
 
 #include <array>
@@ -62,6 +63,7 @@ struct FuzzShare {
 	FuzzContainerPtr container; /* its model is for the addresses below only */
 	std::uint64_t window = 0;   /* first address */
 	bool limited = false;	    /* RLIMIT_MEMLOCK may refuse any map */
+	std::string bdf;	    /* a device that stays in the container */
 };
 
 class FuzzSequence
@@ -134,6 +136,7 @@ private:
 	void check_bitmap(const FuzzContainer &c, const std::vector<std::uint64_t> &mappings,
 		std::uint64_t base, const BitmapArgs &bitmap);
 	UnmapArgs choose_unmap(const FuzzContainer &c);
+	UnmapArgs choose_dirty(const FuzzContainer &c);
 	bool unmap();
 	bool unmap_all();
 	bool unmap_bad();
@@ -143,7 +146,17 @@ private:
 	bool dirty_get();
 	bool dirty_bad();
 
+	/* fuzz_pages.cpp: what the IOMMU and the pages say, if the test module is there */
+	std::optional<std::string> translator(const FuzzContainer &c) const;
+	void check_translation(
+		const FuzzContainer &c, std::uint64_t iova, std::uint64_t size) const;
+	void check_pins(const FuzzContainer &c, const Mapping &mapping);
+	void learn_pages(FuzzContainer &c, Mapping &mapping, const Span &span);
+	void learn_pages(FuzzContainer &c, Mapping &mapping);
+	void check_pages(const FuzzContainer &c);
+
 	/* fuzz_steps_memory.cpp */
+	Span any_span(std::size_t most);
 	bool touch();
 	bool verify();
 	bool dontneed();
@@ -194,6 +207,7 @@ private:
 	std::uint64_t number_ = 0;
 	Random rng_;
 	std::optional<FuzzShare> share_;
+	std::optional<Mock> mock_;
 	Log log_;
 	std::deque<std::string> history_;
 	const char *step_name_ = "";

@@ -473,6 +473,7 @@ bool FuzzSequence::agent_map()
 		agent_frames_.begin() + static_cast<long>(at + pages));
 	mapping.owner = agent_owner_;
 	mapping.charged = static_cast<std::int64_t>(pages);
+	learn_pages(c, mapping);
 	c.model.add(std::move(mapping));
 	return true;
 }
@@ -488,8 +489,11 @@ bool FuzzSequence::agent_unmap()
 	const Result result = agent_->unmap(args.iova, args.size, 0);
 
 	expect(show(c) + " " + hex(args.iova) + "+" + hex(args.size), result, {err});
-	for (const std::uint64_t iova : taken)
-		c.model.take(iova);
+	for (const std::uint64_t iova : taken) {
+		const std::uint64_t size = c.model.take(iova).size;
+
+		check_translation(c, iova, size);
+	}
 	return true;
 }
 

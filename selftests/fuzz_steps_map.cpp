@@ -112,6 +112,7 @@ void FuzzSequence::do_map(FuzzContainer &c, const MapArgs &args, const Span *spa
 	if (!result.ok()) {
 		if (args.flags & wr)
 			arena_->pin_failed(span->at, span->pages);
+		check_translation(c, args.iova, args.size);
 		return;
 	}
 	Mapping mapping{.iova = args.iova, .size = args.size, .flags = args.flags};
@@ -124,6 +125,7 @@ void FuzzSequence::do_map(FuzzContainer &c, const MapArgs &args, const Span *spa
 		if (mapping.charged < charge || mapping.charged > charge + unsure)
 			fail("charged " + std::to_string(mapping.charged));
 	}
+	learn_pages(c, mapping, *span);
 	c.model.add(std::move(mapping));
 }
 
@@ -349,11 +351,16 @@ void FuzzSequence::do_unmap(FuzzContainer &c, const UnmapArgs &args, BitmapArgs 
 	if (args.report())
 		check_bitmap(c, taken, args.iova, bitmap);
 	for (const std::uint64_t iova : taken) {
-		if (args.vaddr())
+		if (args.vaddr()) {
 			c.model.invalidate(iova);
-		else
-			c.model.take(iova);
+			check_pins(c, c.model.maps().at(iova));
+			continue;
+		}
+		const std::uint64_t size = c.model.take(iova).size;
+
+		check_translation(c, iova, size);
 	}
+	check_translation(c, args.iova, args.size);
 }
 
 /* Mostly what is mapped: one mapping, or from one to another. */
@@ -493,13 +500,28 @@ static void spoil(BitmapArgs &args, Random &rng, std::uint64_t end)
 	}
 }
 
+/* Often from a little before: then the bits of a mapping do not begin with a word. */
+UnmapArgs FuzzSequence::choose_dirty(const FuzzContainer &c)
+{
+	UnmapArgs args = choose_unmap(c);
+	const std::uint64_t base = share_ ? share_->window : 0;
+
+	if (rng_.chance(40)) {
+		const std::uint64_t front = std::min(rng_.between(1, 100) * page, args.iova - base);
+
+		args.iova -= front;
+		args.size += front;
+	}
+	return args;
+}
+
 bool FuzzSequence::unmap_dirty()
 {
 	const auto c = active_container();
 
 	if (!c)
 		return false;
-	UnmapArgs args = choose_unmap(*c);
+	UnmapArgs args = choose_dirty(*c);
 
 	if (args.size / page / 8 > bitmap_.size() / 2)
 		return false;
@@ -538,7 +560,7 @@ bool FuzzSequence::dirty_switch()
 
 	if (!c)
 		return false;
-	const bool on = rng_.chance(65);
+	const bool on = rng_.chance(75);
 	const Result result = on ? c->handle.dirty_start() : c->handle.dirty_stop();
 
 	expect(show(*c) + (on ? " start" : " stop"), result, {c->model.v2() ? 0 : EACCES});
@@ -553,7 +575,7 @@ bool FuzzSequence::dirty_get()
 
 	if (!c)
 		return false;
-	UnmapArgs range = choose_unmap(*c);
+	UnmapArgs range = choose_dirty(*c);
 
 	if (rng_.chance(5))
 		range.iova += rng_.between(1, page);

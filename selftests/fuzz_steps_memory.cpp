@@ -12,10 +12,16 @@ namespace selftest
 
 /* ---- memory ---- */
 
+FuzzSequence::Span FuzzSequence::any_span(std::size_t most)
+{
+	const std::size_t pages = rng_.magnitude(most);
+
+	return {rng_.below(arena_->pages() - pages + 1), pages};
+}
+
 bool FuzzSequence::touch()
 {
-	const std::size_t pages = rng_.magnitude(slot_pages);
-	const std::size_t first = rng_.below(arena_->pages() - pages + 1);
+	const auto [first, pages] = any_span(slot_pages);
 
 	for (std::size_t at = first; at < first + pages; at++)
 		arena_->touch(at);
@@ -32,14 +38,15 @@ bool FuzzSequence::verify()
 		if (const auto at = arena_->readable_page(rng_))
 			if (const auto text = arena_->wrong(*at))
 				fail(*text);
+	for (const auto &c : containers_)
+		check_pages(*c);
 	note("");
 	return true;
 }
 
 bool FuzzSequence::dontneed()
 {
-	const std::size_t pages = rng_.magnitude(slot_pages);
-	const std::size_t first = rng_.below(arena_->pages() - pages + 1);
+	const auto [first, pages] = any_span(slot_pages);
 
 	arena_->dontneed(first, pages);
 	Arena::churn(64);
@@ -49,8 +56,7 @@ bool FuzzSequence::dontneed()
 
 bool FuzzSequence::remove()
 {
-	const std::size_t pages = rng_.magnitude(slot_pages);
-	const std::size_t first = rng_.below(arena_->pages() - pages + 1);
+	const auto [first, pages] = any_span(slot_pages);
 
 	arena_->remove(first, pages);
 	Arena::churn(64);
@@ -60,8 +66,7 @@ bool FuzzSequence::remove()
 
 bool FuzzSequence::munmap()
 {
-	const std::size_t pages = rng_.magnitude(slot_pages / 4);
-	const std::size_t first = rng_.below(arena_->pages() - pages + 1);
+	const auto [first, pages] = any_span(slot_pages / 4);
 
 	note(std::to_string(pages) + " from " + arena_->describe(first));
 	arena_->unmap(first, pages);
@@ -81,8 +86,7 @@ bool FuzzSequence::renew()
 
 bool FuzzSequence::protect()
 {
-	const std::size_t pages = rng_.magnitude(slot_pages);
-	const std::size_t first = rng_.below(arena_->pages() - pages + 1);
+	const auto [first, pages] = any_span(slot_pages);
 	const int prot = rng_.one_of({PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE,
 		PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE});
 

@@ -276,7 +276,7 @@ void add_fuzz_options(CLI::App *command, FuzzOptions &options)
 	command->add_option(
 		"--outcome", options.outcome_file, "write what each step saw to this file");
 	command->add_option("--replay", options.replay,
-		"what comes before this program's name in the line that replays a failure");
+		"what comes before the options in the line that replays a failure");
 	command->add_flag("--verbose", options.verbose, "print each step");
 }
 

@@ -7,11 +7,16 @@
 #				thread, and the outcomes compared; then ours with
 #				several threads and processes, once
 #	fuzz.sh --minutes N	the same with fresh seeds, for so long
+#	fuzz.sh --replay OPTION...
+#				vfio_mt_selftest fuzz, once, with the backend as it is
 #
+# With the test module in /test, it tells what the IOMMU translates to, and to which
+# pages, in every step.
 # FUZZ_DRIVERS ("stock mt"), FUZZ_STEPS and FUZZ_REPLAY come from the host. Prints
 # "ok" and "not ok" lines, and how to replay what failed. Leaves /out/fuzz-SEED.*.
 
 selftest=/test/vfio_mt_selftest
+mock=/test/vfio_mt_mock.ko
 drivers=${FUZZ_DRIVERS:-stock mt}
 steps=${FUZZ_STEPS:-300}
 status=0
@@ -21,9 +26,12 @@ fuzz()
 	driver=$1
 	shift
 	backend "$driver" || exit 1
+	[ ! -f "$mock" ] || insmod "$mock" || exit 1
 	$selftest fuzz --driver "$driver" --steps "$steps" \
-		--replay "$FUZZ_REPLAY --driver $driver --add selftests/build/vfio_mt_selftest --" \
-		"$@"
+		--replay "$FUZZ_REPLAY --driver $driver -- /test/fuzz.sh --replay" "$@"
+	result=$?
+	[ ! -f "$mock" ] || rmmod vfio_mt_mock || exit 1
+	return $result
 }
 
 # One thread, with each driver.
@@ -50,6 +58,13 @@ threads()
 	fuzz mt --seed "$1" --threads 3 --processes 2 || status=1
 }
 
+if [ "$1" = --replay ]; then
+	shift
+	[ ! -f "$mock" ] || insmod "$mock" || exit 1
+	$selftest fuzz "$@" || status=1
+	[ ! -f "$mock" ] || rmmod vfio_mt_mock || exit 1
+	exit $status
+fi
 if [ "$1" = --minutes ]; then
 	end=$(($(date +%s) + $2 * 60))
 	while [ $status -eq 0 ] && [ "$(date +%s)" -lt $end ]; do
@@ -62,6 +77,7 @@ if [ "$1" = --minutes ]; then
 fi
 for seed; do
 	sequence "$seed"
+	[ $status -eq 0 ] || exit $status
 done
 threads "$1"
 exit $status
