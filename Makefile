@@ -10,6 +10,8 @@
 #               build it with faults, and see that they are found
 # make check-mutants
 #               build its units with faults, and see that the unit tests fail
+# make check-fuzz
+#               the same for the fuzzer
 # make help     the rest
 
 SHELL := /bin/bash
@@ -23,7 +25,7 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
 .PHONY: all module selftests mock demo bench check soak fuzz failnth lint coverage \
-	check-detectors check-mutants load unload clean setup help
+	check-detectors check-mutants check-fuzz load unload clean setup help
 
 all: module
 
@@ -80,6 +82,9 @@ check-detectors:
 
 check-mutants:
 	@kunit/mutants $(MUTANTS)
+
+check-fuzz:
+	@scripts/check-fuzz $(FAULTS)
 
 # A real host: see README.md.
 unload load:
