@@ -20,6 +20,7 @@
 #include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/list.h>
+#include <linux/lockdep.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/xarray.h>
@@ -77,6 +78,23 @@ extern unsigned int fake_mutant;
 
 /* Something is wrong, whatever the case itself looks at. */
 #define fake_complain(fmt, ...) KUNIT_FAIL(fake->test, fmt, ##__VA_ARGS__)
+
+/*
+ * The fakes use xarrays, each of whose calls takes a lock. Lockdep would look at
+ * all of these, in vain, for most of the time that the suites take; it looks at
+ * fake->lock and at what the units do.
+ */
+static inline void fake_lock(void)
+{
+	mutex_lock(&fake->lock);
+	lockdep_off();
+}
+
+static inline void fake_unlock(void)
+{
+	lockdep_on();
+	mutex_unlock(&fake->lock);
+}
 
 /* ---- other threads of a case ---- */
 

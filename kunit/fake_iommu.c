@@ -92,7 +92,7 @@ static int fake_map_pages(struct iommu_domain *domain, unsigned long iova,
 	unsigned int level = level_of(pgsize);
 	int ret = 0;
 
-	mutex_lock(&fake->lock);
+	fake_lock();
 	fd->nr_maps++;
 	for (; count && !ret; count--) {
 		if ((iova | phys) & (pgsize - 1))
@@ -104,7 +104,7 @@ static int fake_map_pages(struct iommu_domain *domain, unsigned long iova,
 		phys += pgsize;
 		*mapped += pgsize;
 	}
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 	return ret;
 }
 
@@ -174,7 +174,7 @@ static size_t fake_unmap_pages(struct iommu_domain *domain, unsigned long iova,
 	unsigned long pfn;
 	int level;
 
-	mutex_lock(&fake->lock);
+	fake_lock();
 	fd->nr_unmaps++;
 	while (done < left) {
 		if (fd->short_unmap && iova >= fd->short_unmap)
@@ -191,7 +191,7 @@ static size_t fake_unmap_pages(struct iommu_domain *domain, unsigned long iova,
 		iova += size;
 		done += size;
 	}
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 	return done;
 }
 
@@ -201,13 +201,13 @@ static void fake_iotlb_sync(struct iommu_domain *domain,
 	struct fake_domain *fd = to_fake(domain);
 	unsigned int i, nr = 0;
 
-	mutex_lock(&fake->lock);
+	fake_lock();
 	fd->nr_syncs++;
 	for (i = 0; i < fd->nr_stale; i++)
 		if (fd->stale[i].gather != gather)
 			fd->stale[nr++] = fd->stale[i];
 	fd->nr_stale = nr;
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 }
 
 static phys_addr_t fake_iova_to_phys(struct iommu_domain *domain,
@@ -217,9 +217,9 @@ static phys_addr_t fake_iova_to_phys(struct iommu_domain *domain,
 	unsigned long pfn;
 	int level;
 
-	mutex_lock(&fake->lock);
+	fake_lock();
 	level = find_page(fd, iova, &pfn);
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 	if (level < 0)
 		return 0;
 	return PFN_PHYS(pfn) + (iova & ((1UL << level_shift[level]) - 1));

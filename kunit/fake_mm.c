@@ -210,9 +210,9 @@ static void pins_change(unsigned long pfn, long change)
  */
 void fake_mm_pin(unsigned long pfn)
 {
-	mutex_lock(&fake->lock);
+	fake_lock();
 	pins_change(pfn, 1);
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 }
 
 /**
@@ -277,18 +277,18 @@ static long pin_many(unsigned long va, unsigned long nr, unsigned int flags,
 		fake_complain("memory is pinned for a short time only");
 	if (mm->gup_max)
 		nr = min(nr, mm->gup_max);
-	mutex_lock(&fake->lock);
+	fake_lock();
 	mm->gup_calls++;
 	mm->slow_calls += !fast;
 	for (i = 0; i < nr && !ret; i += !ret, va += PAGE_SIZE) {
 		if (mm->on_pin) {
-			mutex_unlock(&fake->lock);
+			fake_unlock();
 			mm->on_pin(mm->on_pin_arg, va);
-			mutex_lock(&fake->lock);
+			fake_lock();
 		}
 		ret = pin_one(va, flags, fast, &pages[i]);
 	}
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 	return i ? i : ret;
 }
 
@@ -310,9 +310,9 @@ long fake_pin_user_pages_remote(struct mm_struct *mm, unsigned long va,
 
 void fake_unpin_user_page(struct page *page)
 {
-	mutex_lock(&fake->lock);
+	fake_lock();
 	pins_change(page_to_pfn(page), -1);
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 }
 
 void fake_unpin_user_page_range_dirty_lock(struct page *page, unsigned long nr,
@@ -320,10 +320,10 @@ void fake_unpin_user_page_range_dirty_lock(struct page *page, unsigned long nr,
 {
 	unsigned long i;
 
-	mutex_lock(&fake->lock);
+	fake_lock();
 	for (i = 0; i < nr; i++)
 		pins_change(page_to_pfn(page) + i, -1);
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 }
 
 /* ---- what a struct page tells ---- */
@@ -423,7 +423,7 @@ int fake_account_locked_vm(struct mm_struct *mm, unsigned long nr, bool inc,
 	int ret = 0;
 
 	expect_mmap_lock(mm, true);
-	mutex_lock(&fake->lock);
+	fake_lock();
 	if (mm != fm->mm) {
 		/* Of another one, it is only of interest that all is undone. */
 		mm->locked_vm += inc ? nr : -nr;
@@ -447,7 +447,7 @@ int fake_account_locked_vm(struct mm_struct *mm, unsigned long nr, bool inc,
 		fm->highest = max(fm->highest, fm->locked);
 	}
 unlock:
-	mutex_unlock(&fake->lock);
+	fake_unlock();
 	return ret;
 }
 
