@@ -13,6 +13,7 @@
 #include "fake_iommu.h"
 
 struct fake *fake;
+unsigned long fake_patience = FAKE_WAIT;
 
 #ifdef FAKE_MUTANTS
 unsigned int fake_mutant;

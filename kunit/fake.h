@@ -42,6 +42,7 @@
  * @user: first byte of that memory
  * @no_kthreads: kthread_create() fails
  * @no_affinity: set_cpus_allowed_ptr() fails
+ * @in_vain: somebody waited too long for another thread
  */
 struct fake {
 	struct kunit *test;
@@ -56,6 +57,7 @@ struct fake {
 	unsigned long user_fault;
 	bool no_kthreads;
 	bool no_affinity;
+	bool in_vain;
 };
 
 /* The world of the case that runs; cases run one after another. */
@@ -101,12 +103,25 @@ static inline void fake_unlock(void)
 /* Long enough for anything, on a busy machine that emulates another. */
 #define FAKE_WAIT		(60 * HZ)
 
-/* Wait for what another thread brings about. Returns whether it did. */
+/* How long is waited: less once something has failed for that reason. */
+extern unsigned long fake_patience;
+#define FAKE_WAIT_LESS		(2 * HZ)
+
+/*
+ * Wait for what another thread brings about. Returns whether it did. A case has
+ * failed that has waited in vain: nobody in it waits for anything after that, and
+ * the cases behind it wait less, so that a suite ends soon whatever is broken.
+ */
 #define fake_wait_until(condition) ({				\
 	unsigned long begun = jiffies;				\
 								\
-	while (!(condition) && jiffies - begun < FAKE_WAIT)	\
+	while (!(condition) && !READ_ONCE(fake->in_vain)) {	\
+		if (jiffies - begun >= READ_ONCE(fake_patience)) { \
+			WRITE_ONCE(fake->in_vain, true);	\
+			WRITE_ONCE(fake_patience, FAKE_WAIT_LESS); \
+		}						\
 		usleep_range(100, 200);				\
+	}							\
 	(condition);						\
 })
 

@@ -147,15 +147,13 @@ struct padata_look {
 	unsigned int kills;
 };
 
-#define PADATA_WAIT	(20 * HZ)
-
 /* The caller lets a worker have one of two units. */
 static void padata_look_fn(unsigned long start, unsigned long end, void *arg)
 {
 	struct padata_look *look = arg;
 
 	if (get_current() == look->caller) {
-		wait_for_completion_timeout(&look->came, PADATA_WAIT);
+		fake_wait_until(completion_done(&look->came));
 		return;
 	}
 	look->worker = get_current();
@@ -166,7 +164,7 @@ static void padata_look_fn(unsigned long start, unsigned long end, void *arg)
 	complete_all(&look->came);
 	if (look->sleep) {
 		send_sig(SIGKILL, look->caller, 1);
-		look->woken = schedule_timeout_killable(PADATA_WAIT) > 0;
+		look->woken = schedule_timeout_killable(FAKE_WAIT) > 0;
 	}
 }
 

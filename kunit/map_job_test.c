@@ -48,7 +48,6 @@ static int job_cgroup_attach_task_all(struct task_struct *from,
 
 #define UNITS		512
 #define JOB_THREADS	16
-#define WAIT		FAKE_WAIT
 
 /**
  * struct job_test - a job that notes what is done with it
@@ -277,13 +276,11 @@ static void job_split_in_order(struct kunit *test)
 static void job_wait_fn(unsigned long start, unsigned long end, void *arg)
 {
 	struct job_test *jt = arg;
-	unsigned long left;
 
 	job_note(jt, start, end);
-	if (get_current() == jt->caller) {
-		left = wait_for_completion_timeout(&jt->helper, WAIT);
-		KUNIT_EXPECT_GT(jt->test, left, 0UL);
-	}
+	if (get_current() == jt->caller)
+		KUNIT_EXPECT_TRUE(jt->test,
+				  fake_wait_until(completion_done(&jt->helper)));
 	spin_lock(&jt->lock);
 	jt->busy--;
 	spin_unlock(&jt->lock);
@@ -681,13 +678,13 @@ static void job_sleep_fn(unsigned long start, unsigned long end, void *arg)
 
 	job_note(jt, start, end);
 	if (get_current() == jt->caller) {
-		wait_for_completion_timeout(&jt->helper, WAIT);
+		fake_wait_until(completion_done(&jt->helper));
 	} else if (!jt->slept) {
 		/* The caller gets to its wait meanwhile, or does soon. */
 		usleep_range(20000, 21000);
 		send_sig(SIGKILL, jt->caller, 1);
 		jt->slept = true;
-		left = schedule_timeout_killable(WAIT);
+		left = schedule_timeout_killable(FAKE_WAIT);
 		KUNIT_EXPECT_GT(jt->test, left, 0L);
 	}
 	spin_lock(&jt->lock);
@@ -709,7 +706,7 @@ static void job_wakes_helpers(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, jt->slept);
 	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
 	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
-	KUNIT_EXPECT_LT(test, jiffies - before, (unsigned long)WAIT);
+	KUNIT_EXPECT_LT(test, jiffies - before, (unsigned long)FAKE_WAIT);
 	flush_signals(get_current());
 	disallow_signal(SIGKILL);
 }

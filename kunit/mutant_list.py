@@ -50,9 +50,9 @@ MUTANTS = [
     ("pin_record", "pud-unpinned-as-pmds", "pin_record.c",
      "		va += leaf == PIN_LEAF_PMD ? PMD_SIZE : PUD_SIZE;\n",
      "		va += PMD_SIZE;\n"),
-    ("pin_record", "run-of-one-page-lost", "pin_record.c",
+    ("pin_record", "run-one-page-too-long", "pin_record.c",
      "	run->nr = (code & FRAG_NR_MASK) + 1;\n",
-     "	run->nr = (code & FRAG_NR_MASK) + !!(code & FRAG_NR_MASK);\n"),
+     "	run->nr = (code & FRAG_NR_MASK) + 2;\n"),
     ("pin_record", "start-within-a-span", "pin_record.c",
      "max(start, cur->rec->vaddr)", "start"),
     ("pin_record", "too-many-runs-all-held", "pin_record.c",
@@ -100,12 +100,9 @@ MUTANTS = [
 		return -EINTR;
 """,
      "		return -EINTR;\n"),
-    ("lockvm_cache", "not-asked-again", "lockvm_cache.c",
-     """\
-		/* Or has just given it back. */
-		ret = lockvm_account(owner, nr);
-""",
-     ""),
+    ("lockvm_cache", "device-refused-at-once", "lockvm_cache.c",
+     "	ret = lockvm_account_last(shared, owner, nr, NULL);\n",
+     "	ret = -ENOMEM;\n"),
 
     # ---- map_job.c ----
     ("map_job", "chunk-one-unit-too-long", "map_job.c",
@@ -139,16 +136,28 @@ MUTANTS = [
      "	more = run->left && !run->killed;\n", "	more = run->left;\n"),
     ("map_job", "any-cpu", "map_job.c",
      "set_cpus_allowed_ptr(task, &caller->cpus_mask)", "0"),
-    ("map_job", "own-priority", "map_job.c", "task_nice(caller)", "0"),
+    ("map_job", "own-priority", "map_job.c", "task_nice(task)", "0"),
     ("map_job", "own-credentials", "map_job.c",
-     "override_creds(run->cred)", "override_creds(current_cred())"),
+     "override_creds(caller->cred)", "override_creds(current_cred())"),
     ("map_job", "outside-the-groups", "map_job.c",
-     "cgroup_attach_task_all(run->caller, task)", "0"),
+     "cgroup_attach_task_all(run->caller.task, task)", "0"),
     ("map_job", "charges-hugetlb-elsewhere", "map_job.c",
      "	does = !css->parent || map_job_joins(css);\n", "	does = true;\n"),
     ("map_job_padata", "without-padata", "map_job.c",
-     "	padata_do_multithreaded(job);\n",
-     "	job->thread_fn(job->start, job->start + job->size, job->fn_arg);\n"),
+     "	padata_do_multithreaded(&job);\n",
+     "	job.thread_fn(job.start, job.start + job.size, job.fn_arg);\n"),
+    ("map_job_padata", "worker-not-woken", "map_job.c",
+     """\
+	list_for_each_entry(helper, &run->busy, node)
+		send_sig(SIGKILL, helper->task, 1);
+""",
+     ""),
+    ("map_job_padata", "caller-not-watched", "map_job.c",
+     "fatal_signal_pending(run->caller.task)", "false"),
+    ("map_job_padata", "worker-on-any-cpu", "map_job.c",
+     "		set_cpus_allowed_ptr(current, cpus);\n", "		;\n"),
+    ("map_job_padata", "worker-of-own-priority", "map_job.c",
+     "		sched_setattr_nocheck(current, &run->attr);\n", "		;\n"),
 
     # ---- map_feed.c ----
     ("map_feed", "seam-of-a-whole-extent", "map_feed.c",
@@ -229,8 +238,7 @@ MUTANTS = [
      ""),
     ("map_range", "without-a-turn", "map_range.c",
      "		ret = lockvm_pool_take_turn(&work->pool, work->alone);\n", ""),
-    ("map_range", "padata-without-the-mm", "map_range.c",
-     "!work->from && !current->mm", "false"),
+    ("map_range", "helpers-without-the-mm", "map_job.c", "how->mm", "NULL"),
     ("map_range", "seams-not-mapped", "map_range.c",
      """\
 	if (!ret)
@@ -257,10 +265,13 @@ MUTANTS = [
      "		step = size - done;\n"),
     ("unmap_range", "unpinned-though-mapped", "unmap_range.c",
      """\
-		if (ext->va - va + (ext->nr << PAGE_SHIFT) > done)
-			break;
+	while (nr && ext[nr - 1].va - ext[0].va +
+	       (ext[nr - 1].nr << PAGE_SHIFT) > done)
+		nr--;
 """,
      ""),
+    ("unmap_range", "all-like-the-first-leaf", "unmap_range.c",
+     "batch.leaf != run.leaf", "false"),
 
     # ---- domain.c ----
     ("domain", "one-address-too-many", "domain.c",

@@ -122,6 +122,12 @@ static const struct mapped_case {
 	{ "pages, leaves, a PUD leaf, pages", GB(1) - MB(6), GB(1) - MB(6),
 	  { RUN(77, 512, 1, 0), LEAVES(1024, 2, 512), PUDS(262144, 1, 0),
 	    RUN(3, 1, 99, 2) } },
+	{ "leaves, then pages", MB(2), MB(2), { LEAVES(512, 2, 1024),
+	  RUN(9000, 100, 2, 200) } },
+	{ "leaves, then a PUD leaf", GB(1) - MB(4), GB(1) - MB(4),
+	  { LEAVES(512, 2, 512), PUDS(262144, 1, 0) } },
+	{ "a PUD leaf, then leaves, then pages", GB(1), GB(1),
+	  { PUDS(262144, 1, 0), LEAVES(524288, 2, 512), RUN(77, 9, 1, 0) } },
 	{ "pages and what is not held", MB(2), MB(2), { RUN(512, 100, 1, 0),
 	  UNHELD(612, 100, 1, 0), RUN(712, 312, 1, 0), UNHELD(2048, 5, 1, 0) } },
 	{ "130 GiB", GB(64), GB(64), { PUDS(33554432, 130, 262144) } },
@@ -460,22 +466,27 @@ static void unmap_nr_threads(struct kunit *test)
 /* What it did not unmap stays pinned: better lost than written to. */
 static void unmap_short(struct kunit *test)
 {
-	static const struct mapped_case pages = {
-		"", MB(2), MB(2), { RUN(512, 1, 12, 2) }
+	static const struct {
+		struct mapped_case mapped;
+		unsigned long size;	/* of a run */
+	} shorts[] = {
+		{ { "", MB(2), MB(2), { RUN(512, 1, 12, 2) } }, PAGE_SIZE },
+		{ { "", MB(2), MB(2), { LEAVES(512, 12, 1024) } }, PMD_SIZE },
 	};
-	struct mapped *m = mapped_make(test, &pages);
+	unsigned long size, gone;
 	unsigned int which, i;
+	struct mapped *m;
 
-	for (which = 0; which < 2; which++) {
-		if (which)
-			m = mapped_make(test, &pages);
-		m->fd[which]->short_unmap = MB(2) + 5 * PAGE_SIZE;
-		unmap_interval(&m->range, MB(2), MB(2) + 12 * PAGE_SIZE, true);
+	for (which = 0; which < 2 * ARRAY_SIZE(shorts); which++) {
+		size = shorts[which / 2].size;
+		gone = MB(2) + 5 * size;
+		m = mapped_make(test, &shorts[which / 2].mapped);
+		m->fd[which % 2]->short_unmap = gone;
+		unmap_interval(&m->range, MB(2), MB(2) + 12 * size, true);
 		KUNIT_EXPECT_EQ(test, 1, atomic_xchg(&fake->warnings, 0));
 		KUNIT_EXPECT_EQ(test, 7UL, fake->mm.nr_pins);
-		m->fd[which]->short_unmap = 0;
-		iommu_unmap(m->domains[which], MB(2) + 5 * PAGE_SIZE,
-			    7 * PAGE_SIZE);
+		m->fd[which % 2]->short_unmap = 0;
+		iommu_unmap(m->domains[which % 2], gone, 7 * size);
 		for (i = 5; i < 12; i++)
 			pin_run_unpin(&m->run[i], false);
 		mapped_expect_gone(test, m);
