@@ -31,6 +31,7 @@ struct fake_maps *fake_maps_create(struct kunit *test)
 	fm->backend.maps = RB_ROOT;
 	fm->backend.pgsizes = PAGE_MASK;
 	INIT_LIST_HEAD(&fm->backend.unmaps);
+	INIT_LIST_HEAD(&fm->backend.waits);
 	INIT_LIST_HEAD(&fm->backend.domains);
 	INIT_LIST_HEAD(&fm->backend.emulated);
 	INIT_LIST_HEAD(&fm->backend.devices);

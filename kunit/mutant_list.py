@@ -273,6 +273,27 @@ MUTANTS = [
     ("unmap_range", "all-like-the-first-leaf", "unmap_range.c",
      "batch.leaf != run.leaf", "false"),
 
+    # ---- dma_map.c ----
+    ("dma_map", "no-queue", "dma_map.c", "dma_wait_is_behind(backend, self)", "false"),
+    ("dma_map", "last-come-first-served", "dma_map.c",
+     "		list_add_tail(&self->node, &backend->waits);\n",
+     "		list_add(&self->node, &backend->waits);\n"),
+    ("dma_map", "behind-what-is-next-to-it", "dma_map.c",
+     "other->from <= self->last && self->from <= other->last",
+     "other->from <= self->last && self->from <= other->last + 1"),
+    ("dma_map", "next-one-not-woken", "dma_map.c",
+     """\
+	list_del_init(&self->node);
+	wake_up_all(&backend->wait);
+""",
+     "	list_del_init(&self->node);\n"),
+    ("dma_map", "devices-wait-for-their-turn", "dma_map.c",
+     "!device && self->from <= self->last", "self->from <= self->last"),
+    ("dma_map", "unmaps-not-waited-for", "dma_map.c",
+     "from <= dma_unmap_last(unmap) && unmap->iova <= last", "false"),
+    ("dma_map", "map-that-ends-in-front-found", "dma_map.c",
+     "dma_map_last(map) >= from", "dma_map_last(map) + 1 >= from"),
+
     # ---- domain.c ----
     ("domain", "one-address-too-many", "domain.c",
      """\
