@@ -220,7 +220,7 @@ static phys_addr_t fake_iova_to_phys(struct iommu_domain *domain,
 	fake_lock();
 	level = find_page(fd, iova, &pfn);
 	fake_unlock();
-	if (level < 0)
+	if (level < 0 || !((iova ^ fd->lost_iova) >> level_shift[level]))
 		return 0;
 	return PFN_PHYS(pfn) + (iova & ((1UL << level_shift[level]) - 1));
 }
@@ -249,6 +249,7 @@ struct fake_domain *fake_domain_create(unsigned long pgsizes)
 		xa_init(&fd->by_pfn[level]);
 	}
 	fd->fail_iova = FAKE_IOVA_NONE;
+	fd->lost_iova = FAKE_IOVA_NONE;
 	fd->fail_after = -1;
 	fd->domain.type = IOMMU_DOMAIN_UNMANAGED;
 	fd->domain.ops = &fake_ops;

@@ -52,6 +52,7 @@ struct fake_stale {
  * @fail_error: 0 for no failure
  * @fail_after: and so it does when so many pages were mapped; negative for never
  * @short_unmap: unmapping ends before this address; 0 for never
+ * @lost_iova: the page there is not found any more when its pfn is asked for
  */
 struct fake_domain {
 	struct list_head node;
@@ -69,6 +70,7 @@ struct fake_domain {
 	int fail_error;
 	long fail_after;
 	unsigned long short_unmap;
+	unsigned long lost_iova;
 };
 
 struct fake_domain *fake_domain_create(unsigned long pgsizes);

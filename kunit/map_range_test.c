@@ -1188,6 +1188,63 @@ static void range_copy_fails(struct kunit *test)
 	mapper_done(m);
 }
 
+/* Is the domain, and not the record, asked for the page at @va? */
+static bool copy_asks(const struct mapper *m, unsigned long va)
+{
+	return pin_record_leaf(&m->rec, va) != PIN_LEAF_PTE ||
+	       fake->mm.areas[0].flags & FAKE_SCATTERED;
+}
+
+/*
+ * The first domain has lost a page: the new one gets nothing, let alone page 0 or
+ * a hole.
+ */
+static void range_copy_lost(struct kunit *test)
+{
+	struct mapper *m = mapper_make_undo(test);
+	struct fake_domain *copy = fake_domain_create(m->tgt.pgsizes);
+	struct iommu_domain *domain = &copy->domain;
+	struct map_range range = m->range;
+	struct map_target to = m->tgt;
+	unsigned long charged, pins, off, step = m->range.size / 4;
+	unsigned int asked = 0;
+	bool asks;
+
+	KUNIT_ASSERT_EQ(test, 0, map_range_map(&m->range, &charged));
+	pins = fake->mm.nr_pins;
+	to.domains = &domain;
+	to.nr = 1;
+	range.tgt = &to;
+	/* In the first page, some in between, and the last one */
+	for (off = 0; off <= m->range.size; off += step) {
+		off = min(off, m->range.size - PAGE_SIZE);
+		asks = copy_asks(m, m->range.vaddr + off);
+		asked += asks;
+		m->fd[0]->lost_iova = m->range.iova + off;
+		KUNIT_ASSERT_EQ(test, asks ? -EIO : 0,
+				map_range_copy(&range, &m->tgt));
+		KUNIT_ASSERT_EQ(test, asks, !!atomic_xchg(&fake->warnings, 0));
+		m->fd[0]->lost_iova = FAKE_IOVA_NONE;
+		if (!asks)
+			iommu_unmap(domain, range.iova, range.size);
+		KUNIT_ASSERT_EQ(test, 0UL, fake_domain_mapped(copy));
+		KUNIT_ASSERT_EQ(test, m->range.size,
+				fake_domain_mapped(m->fd[0]));
+		KUNIT_ASSERT_EQ(test, pins, fake->mm.nr_pins);
+		KUNIT_ASSERT_EQ(test, charged, fake->mm.locked);
+	}
+	/* Small pages that are contiguous are the only ones that are not. */
+	if (fake->mm.areas[0].flags & FAKE_SCATTERED ||
+	    fake->mm.areas[fake->mm.nr_areas / 2].leaf == PIN_LEAF_PMD)
+		KUNIT_EXPECT_GT(test, asked, 0U);
+	/* Nothing is lost any more: it works. */
+	KUNIT_EXPECT_EQ(test, 0, map_range_copy(&range, &m->tgt));
+	KUNIT_EXPECT_EQ(test, range.size,
+			iommu_unmap(domain, range.iova, range.size));
+	mapper_unmap(test, m, charged);
+	mapper_done(m);
+}
+
 static int range_suite_init(struct kunit_suite *suite)
 {
 	return pin_record_module_init() ? : map_range_module_init() ? :
@@ -1225,6 +1282,7 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE(range_not_user_memory),
 	KUNIT_CASE_PARAM(range_copy, whole_gen_params),
 	KUNIT_CASE_PARAM(range_copy_fails, undo_gen_params),
+	KUNIT_CASE_PARAM(range_copy_lost, undo_gen_params),
 	{ }
 };
 

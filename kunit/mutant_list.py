@@ -245,6 +245,8 @@ MUTANTS = [
 		ret = map_join(work);
 """,
      ""),
+    ("map_range", "lost-page-copied", "map_range.c",
+     "WARN_ON_ONCE(!run->pfn)", "false"),
     ("map_range", "charged-twice", "map_range.c",
      "min(charged, pc->nr_account)", "0"),
     ("map_range", "helpers-fault-hugetlb-in", "map_range.c",
