@@ -131,6 +131,7 @@ static void padata_runs_job(struct kunit *test)
  * @cpus: where it may run
  * @cred: its credentials
  * @came: completed when it has come
+ * @left: the caller has done its range
  * @sleep: it sleeps, until a signal comes
  * @woken: it was woken by one
  * @kills: calls of how->kill()
@@ -142,6 +143,7 @@ struct padata_look {
 	struct cpumask cpus;
 	const struct cred *cred;
 	struct completion came;
+	bool left;
 	bool sleep;
 	bool woken;
 	unsigned int kills;
@@ -154,6 +156,7 @@ static void padata_look_fn(unsigned long start, unsigned long end, void *arg)
 
 	if (get_current() == look->caller) {
 		fake_wait_until(completion_done(&look->came));
+		WRITE_ONCE(look->left, true);
 		return;
 	}
 	look->worker = get_current();
@@ -163,6 +166,10 @@ static void padata_look_fn(unsigned long start, unsigned long end, void *arg)
 	look->cred = current_cred();
 	complete_all(&look->came);
 	if (look->sleep) {
+		/* Then the caller itself does not look any more. */
+		fake_wait_until(READ_ONCE(look->left) &&
+				READ_ONCE(look->caller->__state) ==
+				TASK_UNINTERRUPTIBLE);
 		send_sig(SIGKILL, look->caller, 1);
 		look->woken = schedule_timeout_killable(FAKE_WAIT) > 0;
 	}
