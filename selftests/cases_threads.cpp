@@ -5,6 +5,7 @@
  * which answer came is a matter of timing, and not recorded.
  */
 #include "case.hpp"
+#include "mock/mock_rig.hpp"
 #include "proc.hpp"
 
 #include <algorithm>
@@ -225,44 +226,71 @@ TEST_F(Threads, KB19_UnmapAllAndVaddr)
 	want("dma_avail", rig.container.info().dma_avail, 65535);
 }
 
-/* An unmap of everything gets its turn, however many threads go on mapping. */
-TEST_F(Threads, KB19_UnmapAllIsNotStarved)
+/* Calls that meet in an order that the case decides on. */
+class ThreadsInTurn : public MockCase
+{
+protected:
+	struct Caller {
+		std::atomic<pid_t> tid = 0;
+		std::atomic<bool> done = false;
+		Result result;
+		std::jthread thread;
+	};
+
+	/* Begins a call, and goes on when it is done, or waits for good. */
+	template <class F> static void start(Caller &caller, F call)
+	{
+		caller.thread = std::jthread([&caller, call] {
+			caller.tid = static_cast<pid_t>(::syscall(SYS_gettid));
+			caller.result = call();
+			caller.done = true;
+		});
+		for (int waits = 0; waits < 50 && !caller.done;) {
+			std::this_thread::sleep_for(10ms);
+			waits = is_in_ioctl(caller.tid) ? waits + 1 : 0;
+		}
+	}
+
+private:
+	/* Does a thread sleep in an ioctl? */
+	static bool is_in_ioctl(pid_t tid)
+	{
+		return read_file("/proc/self/task/" + std::to_string(tid) + "/syscall")
+			.value_or("")
+			.starts_with(std::to_string(SYS_ioctl) + ' ');
+	}
+};
+
+/*
+ * An unmap of everything gets its turn, however many threads go on mapping: it waits
+ * for what is being mapped when it comes, and who comes later waits for it.
+ */
+TEST_F(ThreadsInTurn, KB19_UnmapAllIsNotStarved)
 {
 	NEED_DEVICES(1);
 	covers({"KB19"});
 	const Rig rig = open_rig();
-	constexpr std::size_t n = 6, size = 8 * mib;
-	const Memory ram = allocate(Backing::memfd, size);
+	constexpr std::size_t size = 8 * page;
+	const Memory ram = allocate(Backing::small, 2 * size);
+	Caller before, all, behind;
 
 	populate(ram);
-	Child child([&](Notes &seen, const ChildSync &) {
-		std::atomic<bool> stop = false;
-		std::vector<std::jthread> threads;
-		int failed = 0;
+	mock().set_brake(ram.data(), page, VFIO_MT_MOCK_BRAKE_BEFORE);
+	start(before, [&] { return rig.container.map(iova0, ram.data(), size); });
+	want("braked", mock().brake_state() == VFIO_MT_MOCK_BRAKE_HOLDS, true);
+	start(all, [&] { return rig.container.unmap_all(); });
+	want("all.waits", !all.done, true);
+	start(behind, [&] { return rig.container.map(2 * iova0, ram.at(size), size); });
+	want("behind.waits", !behind.done, true);
+	want("still_braked", mock().release_brake(), true);
+	for (Caller *caller : {&before, &all, &behind})
+		caller->thread.join();
 
-		for (std::size_t i = 0; i < n; i++)
-			threads.emplace_back([&, i] {
-				const std::uint64_t iova = iova0 + i * size;
-
-				while (!stop) {
-					rig.container.map(iova, ram.data(), size);
-					rig.container.unmap(iova, size);
-				}
-			});
-		for (int i = 0; i < 5; i++)
-			failed += !rig.container.unmap_all().ok();
-		stop = true;
-		threads.clear();
-		seen.put("failed", failed);
-		rig.container.unmap_all();
-		seen.put("VmLck", vm_locked_pages());
-	});
-
-	/* Each unmap waits for what is being mapped when it comes, not for more. */
-	take("", child.finish(60s));
-	want("ending", child.ending(), "exit 0");
-	expect_noted("failed", to_value(0));
-	expect_noted("VmLck", to_value(0));
+	want_errno("before", before.result, 0);
+	want_unmapped("all", all.result, size / page);
+	want_errno("behind", behind.result, 0);
+	want_unmapped("unmap", rig.container.unmap(2 * iova0, size), size / page);
+	want("charged", charged(), 0);
 	want("pinned", pinned(), 0);
 }
 
