@@ -211,14 +211,14 @@ MUTANTS = [
 		lockvm_pool_close(&work->pool);
 """,
      "	lockvm_pool_close(&work->pool);\n"),
-    ("map_range", "last-page-stays-mapped", "map_range.c",
+    ("map_range", "last-span-stays-mapped", "map_range.c",
      """\
 	if (va < mapped_end)
 		unmap_interval(range, va, mapped_end, unpin);
 """,
      """\
-	if (va + PAGE_SIZE < mapped_end)
-		unmap_interval(range, va, mapped_end - PAGE_SIZE, unpin);
+	if (va + PIN_SPAN_SIZE < mapped_end)
+		unmap_interval(range, va, mapped_end - PIN_SPAN_SIZE, unpin);
 """),
     ("map_range", "any-error", "map_range.c",
      "idx < work->fail", "work->fail == ULONG_MAX"),
