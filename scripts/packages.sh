@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# Debian packages that are used without being installed. To be sourced, after lib.sh.
+#
+# A SUITE is "machine", what this machine's apt is set up for, or the name of another
+# suite of Debian (trixie-backports). That one is read from the mirror that this
+# machine's apt uses, with lists of packages in our own cache: nothing about the
+# machine's apt changes.
+
+# Print the mirror of the release of Debian that runs here.
+debian_mirror()
+{
+	local codename uri
+
+	# shellcheck source=/dev/null
+	codename=$(. /etc/os-release && printf '%s\n' "${VERSION_CODENAME-}")
+	# Format strings of apt's
+	# shellcheck disable=SC2016
+	uri=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+		awk -v release="$codename" '$1 == release { print $2; exit }')
+	[[ -n $uri ]] || die "apt has no source for Debian ${codename:-(which one?)}"
+	printf '%s\n' "$uri"
+}
+
+# suite_options SUITE: set SUITE_OPTIONS, by which apt's programs read that suite
+suite_options()
+{
+	local suite=$1 dir keys=/usr/share/keyrings/debian-archive-keyring.gpg
+
+	SUITE_OPTIONS=()
+	[[ $suite != machine ]] || return 0
+	dir=$(cache_dir)/apt/$suite
+	mkdir -p -- "$dir"/lists/partial "$dir"/cache/archives/partial
+	printf 'deb %s%s %s main\n' "$([[ ! -f $keys ]] || echo "[signed-by=$keys] ")" \
+		"$(debian_mirror)" "$suite" >"$dir/sources.list.$$"
+	mv -- "$dir/sources.list.$$" "$dir/sources.list"
+	SUITE_OPTIONS=(
+		-o Dir::Etc::SourceList="$dir/sources.list"
+		-o Dir::Etc::SourceParts=/dev/null
+		-o Dir::State::Lists="$dir/lists"
+		-o Dir::Cache="$dir/cache"
+		-o Acquire::Languages=none
+	)
+}
+
+update_lists()
+{
+	local suite=$1
+
+	progress "apt-get update, for the packages of ${suite/#machine/this machine}"
+	suite_options "$suite"
+	if [[ $suite == machine ]]; then
+		as_root apt-get -q=2 update
+	else
+		apt-get -q=2 -o APT::Sandbox::User=root "${SUITE_OPTIONS[@]}" update
+	fi >&2
+}
+
+# newest_package SUITE REGEX: print "PACKAGE VERSION" of the one with the highest name
+newest_package()
+{
+	local suite=$1 regex=$2 package version try
+
+	suite_options "$suite"
+	for try in old new; do
+		package=$(apt-cache "${SUITE_OPTIONS[@]}" --names-only search "$regex" |
+			cut -d ' ' -f 1 | sort -V | tail -n 1)
+		[[ -z $package ]] || break
+		# A new machine has no package lists, an old one may have outdated ones.
+		[[ $try == old ]] || die "there is no package $regex in ${suite/#machine/what apt knows of}"
+		update_lists "$suite"
+	done
+	version=$(apt-cache "${SUITE_OPTIONS[@]}" show --no-all-versions "$package" |
+		sed -n 's/^Version: //p')
+	printf '%s %s\n' "$package" "$version"
+}
+
+# download_package PACKAGE VERSION DIR [SUITE]: put one .deb into DIR
+download_package()
+{
+	local package=$1 version=$2 dir=$3 suite=${4:-machine}
+
+	fetch()
+	{
+		# As root apt would fetch as a user who cannot write to DIR, and
+		# warn about it.
+		(cd -- "$dir" && apt-get -q=2 -o APT::Sandbox::User=root \
+			"${SUITE_OPTIONS[@]}" download "$package=$version")
+	}
+
+	suite_options "$suite"
+	fetch 2>/dev/null && return
+	update_lists "$suite"
+	fetch || die "cannot download $package $version; if the mirror has a newer one by now," \
+		"try again, or upgrade linux-headers-amd64 if this is for it"
+}
