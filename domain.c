@@ -282,7 +282,7 @@ static int domain_extend(struct iommu_domain *domain, u64 last)
 	if (__ffs(domain->pgsize_bitmap) > PAGE_SHIFT)
 		return 0;
 	ret = iommu_map(domain, iova, page_to_phys(ZERO_PAGE(0)), PAGE_SIZE,
-			IOMMU_READ | IOMMU_CACHE, GFP_KERNEL);
+			IOMMU_READ | IOMMU_CACHE, GFP_KERNEL_ACCOUNT);
 	if (!ret)
 		iommu_unmap(domain, iova, PAGE_SIZE);
 	return ret;

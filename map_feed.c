@@ -50,7 +50,7 @@ static int map_singly(const struct map_target *tgt, struct iommu_domain *domain,
 	for (i = 0; i < nr; i++) {
 		ret = iommu_map(domain, iova + (i << PAGE_SHIFT),
 				PFN_PHYS(pfn + i), PAGE_SIZE, map_prot(tgt),
-				GFP_KERNEL);
+				GFP_KERNEL_ACCOUNT);
 		if (ret) {
 			if (i)
 				iommu_unmap(domain, iova, i << PAGE_SHIFT);
@@ -67,7 +67,7 @@ static int map_one(const struct map_target *tgt, struct iommu_domain *domain,
 	if (unlikely(tgt->single))
 		return map_singly(tgt, domain, iova, pfn, nr);
 	return iommu_map(domain, iova, PFN_PHYS(pfn), nr << PAGE_SHIFT,
-			 map_prot(tgt), GFP_KERNEL);
+			 map_prot(tgt), GFP_KERNEL_ACCOUNT);
 }
 
 static void unmap_from(const struct map_target *tgt, unsigned int nr_domains,
@@ -271,7 +271,8 @@ static int feed_map(struct map_feed *feed, struct iommu_domain *domain)
 		next = tgt->single ? i : feed_sg(feed, i, &nents);
 		if (next > i + 1) {
 			mapped = iommu_map_sg(domain, iova, feed->sg, nents,
-					      map_prot(tgt), GFP_KERNEL);
+					      map_prot(tgt),
+					      GFP_KERNEL_ACCOUNT);
 			/* 0: an error that the kernel's API has no room for */
 			if (mapped <= 0)
 				ret = mapped ? mapped : -ENOMEM;

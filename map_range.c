@@ -557,14 +557,15 @@ static u64 map_estimate_ns(const struct map_work *work)
 /* Does any of the range come from a pool of huge pages? */
 static bool map_has_hugetlb(const struct map_work *work)
 {
-	unsigned long va = untagged_addr(work->range->vaddr);
 	struct mm_struct *mm = work->range->owner.mm;
 	struct vm_area_struct *vma;
+	struct vma_iterator vmi;
 	bool has = false;
-
-	VMA_ITERATOR(vmi, mm, va);
+	unsigned long va;
 
 	mmap_read_lock(mm);
+	va = untagged_addr_remote(mm, work->range->vaddr);
+	vma_iter_init(&vmi, mm, va);
 	for_each_vma_range(vmi, vma, va + work->range->size) {
 		has = is_vm_hugetlb_page(vma);
 		if (has)
@@ -602,14 +603,16 @@ static unsigned int map_threads(const struct map_work *work)
 /* Where a cut wanted at @va goes: on a leaf boundary. */
 static unsigned long map_cut(const struct map_work *work, unsigned long va)
 {
-	struct vm_area_struct *vma;
 	unsigned long size = PIN_SPAN_SIZE;
+	struct vm_area_struct *vma;
+	struct mm_struct *mm;
 
 	if (work->from) {
 		if (pin_record_leaf(work->range->record, va) == PIN_LEAF_PUD)
 			size = PUD_SIZE;
 	} else {
-		vma = vma_lookup(work->range->owner.mm, untagged_addr(va));
+		mm = work->range->owner.mm;
+		vma = vma_lookup(mm, untagged_addr_remote(mm, va));
 		if (vma && is_vm_hugetlb_page(vma))
 			size = max(size, huge_page_size(hstate_vma(vma)));
 	}

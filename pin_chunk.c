@@ -68,14 +68,14 @@
 static bool pud_is_leaf(pud_t pud, bool write)
 {
 	return pud_leaf(pud) && (!write || pud_write(pud)) &&
-	       !compat_pud_devmap(pud);
+	       !compat_pud_is_device(pud);
 }
 
 /* Likewise for a PMD. */
 static bool pmd_is_leaf(pmd_t pmd, bool write)
 {
 	return pmd_present(pmd) && pmd_leaf(pmd) && (!write || pmd_write(pmd)) &&
-	       !compat_pmd_devmap(pmd);
+	       !compat_pmd_is_device(pmd);
 }
 
 /*
@@ -244,7 +244,7 @@ static int pfnmap_pfn(struct vm_area_struct *vma, unsigned long va, bool write,
 static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
 		      bool write, int gup_error, struct pin_run *run)
 {
-	unsigned long addr = untagged_addr(va), pfn;
+	unsigned long addr, pfn;
 	struct vm_area_struct *vma;
 	int ret = gup_error;
 
@@ -253,6 +253,7 @@ static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
 	run->held = false;
 
 	mmap_read_lock(mm);
+	addr = untagged_addr_remote(mm, va);
 	while (run->nr < nr) {
 		vma = vma_lookup(mm, addr);
 		if (!vma || !(vma->vm_flags & VM_PFNMAP))

@@ -179,8 +179,7 @@ static long get_info(struct backend *backend, void __user *arg)
 	if (info.argsz < size)
 		return -EINVAL;
 	/* The first users of this had no room for capabilities. */
-	if (info.argsz >= offsetofend(struct vfio_iommu_type1_info, cap_offset))
-		size = offsetofend(struct vfio_iommu_type1_info, cap_offset);
+	size = compat_type1_info_size(info.argsz);
 
 	ret = info_collect(backend, &info, &caps);
 	if (ret)
@@ -510,14 +509,6 @@ static struct iommu_domain *vfio_mt_group_iommu_domain(void *data,
 	return backend_group_domain(data, group);
 }
 
-static void vfio_mt_notify(void *data, enum vfio_iommu_notify_type event)
-{
-	/*
-	 * The user has closed the container. Nobody waits here for something
-	 * that only the user could do.
-	 */
-}
-
 static const struct vfio_iommu_driver_ops vfio_mt_ops = {
 	.name			= "vfio-mt-type1",
 	.owner			= THIS_MODULE,
@@ -532,7 +523,6 @@ static const struct vfio_iommu_driver_ops vfio_mt_ops = {
 	.unregister_device	= vfio_mt_unregister_device,
 	.dma_rw			= vfio_mt_dma_rw,
 	.group_iommu_domain	= vfio_mt_group_iommu_domain,
-	.notify			= vfio_mt_notify,
 };
 
 static int __init vfio_mt_init(void)

@@ -6,20 +6,21 @@
  * kernel to it and names the release that changed what, so that an entry can
  * be dropped once that release is the oldest one supported.
  *
- * A kernel outside the reviewed range does not build: the private VFIO
+ * A kernel of a series that nobody has reviewed does not build: the private VFIO
  * interface (vfio_driver_ops.h) gives no warning when it changes. To review a
- * new release, read drivers/vfio/vfio.h and drivers/vfio/vfio_iommu_type1.c of
- * that release, bring vfio_driver_ops.h and this file up to date, run the whole
- * suite on it, and only then widen the range.
+ * new series, follow doc/kernels.md, and only then add it below.
  */
 #ifndef VFIO_MT_COMPAT_H
 #define VFIO_MT_COMPAT_H
 
 #include <linux/version.h>
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0) || \
-	LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
-#error "vfio_mt_type1: not a reviewed kernel (6.1.x): see include/compat.h"
+#define COMPAT_IS_SERIES(major, minor) \
+	(LINUX_VERSION_CODE >= KERNEL_VERSION(major, minor, 0) && \
+	 LINUX_VERSION_CODE < KERNEL_VERSION(major, (minor) + 1, 0))
+
+#if !COMPAT_IS_SERIES(6, 1) && !COMPAT_IS_SERIES(6, 12)
+#error "vfio_mt_type1: reviewed are Linux 6.1 and 6.12. For another one: does drivers/vfio/vfio.h still declare struct vfio_iommu_driver_ops as include/vfio_driver_ops.h does, and what has changed in drivers/vfio/vfio_iommu_type1.c? See doc/kernels.md."
 #endif
 
 #ifndef CONFIG_64BIT
@@ -32,7 +33,9 @@
 #include <linux/irqdomain.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <linux/minmax.h>
 #include <linux/rcupdate.h>
+#include <linux/vfio.h>
 
 /*
  * 6.3: iommu_map() and iommu_map_sg() take a gfp argument. Before, they
@@ -63,12 +66,44 @@ static inline bool iommu_group_has_isolated_msi(struct iommu_group *group)
 #endif
 
 /*
+ * 6.3: backends are not told any more that a container is closed. The member of
+ * their operations is last, and VFIO does without it.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define COMPAT_VFIO_NOTIFY
+#endif
+
+/*
+ * 6.4: addresses have tags on x86 too, and a process of its own has its own kind
+ * of them. With its mmap lock held, it can be asked. Before, untagged_addr() is
+ * the same for all.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define untagged_addr_remote(mm, addr)	untagged_addr(addr)
+#endif
+
+/*
  * 6.5: pin_user_pages_remote() lost its vmas argument.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 #define pin_user_pages_remote(mm, start, nr, flags, pages, locked) \
 	pin_user_pages_remote(mm, start, nr, flags, pages, NULL, locked)
 #endif
+
+/*
+ * 6.6: GET_INFO writes as much of its argument as the user has room for. Before,
+ * it was all up to the capabilities' offset, or up to what is in front of it.
+ */
+static inline size_t compat_type1_info_size(u32 argsz)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	if (argsz >= offsetofend(struct vfio_iommu_type1_info, cap_offset))
+		return offsetofend(struct vfio_iommu_type1_info, cap_offset);
+	return offsetofend(struct vfio_iommu_type1_info, iova_pgsizes);
+#else
+	return min_t(size_t, argsz, sizeof(struct vfio_iommu_type1_info));
+#endif
+}
 
 /*
  * 6.11: domains are allocated for a device, not for a bus, and a failure is an
@@ -118,15 +153,19 @@ static inline void follow_pfnmap_end(struct follow_pfnmap_args *args)
 #endif
 
 /*
- * 6.15: device memory is no longer marked in the page table (pmd_devmap and
- * pud_devmap are gone). Before, such leaves are never pinned as a whole.
+ * Leaves of device memory are never pinned as a whole. How the page table marks
+ * them: up to 6.14 those that have struct pages (devmap), from 6.12 on those that
+ * drivers map by their pfns (special).
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
-#define compat_pmd_devmap(pmd)	pmd_devmap(pmd)
-#define compat_pud_devmap(pud)	pud_devmap(pud)
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#define compat_pmd_is_device(pmd)	pmd_devmap(pmd)
+#define compat_pud_is_device(pud)	pud_devmap(pud)
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+#define compat_pmd_is_device(pmd)	(pmd_devmap(pmd) || pmd_special(pmd))
+#define compat_pud_is_device(pud)	(pud_devmap(pud) || pud_special(pud))
 #else
-#define compat_pmd_devmap(pmd)	false
-#define compat_pud_devmap(pud)	false
+#define compat_pmd_is_device(pmd)	pmd_special(pmd)
+#define compat_pud_is_device(pud)	pud_special(pud)
 #endif
 
 /*

@@ -13,6 +13,8 @@
 
 #include <linux/types.h>
 
+#include "compat.h"
+
 struct iommu_domain;
 struct iommu_group;
 struct module;
@@ -25,10 +27,11 @@ enum vfio_group_type {
 	VFIO_NO_IOMMU,
 };
 
-/* Up to 6.1 (gone in 6.2). */
+#ifdef COMPAT_VFIO_NOTIFY
 enum vfio_iommu_notify_type {
 	VFIO_IOMMU_CONTAINER_CLOSE = 0,
 };
+#endif
 
 struct vfio_iommu_driver_ops {
 	char		*name;
@@ -57,8 +60,10 @@ struct vfio_iommu_driver_ops {
 				  void *data, size_t count, bool write);
 	struct iommu_domain *(*group_iommu_domain)(void *iommu_data,
 						   struct iommu_group *group);
+#ifdef COMPAT_VFIO_NOTIFY
 	void		(*notify)(void *iommu_data,
 				  enum vfio_iommu_notify_type event);
+#endif
 };
 
 int vfio_register_iommu_driver(const struct vfio_iommu_driver_ops *ops);
