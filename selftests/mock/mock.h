@@ -26,6 +26,7 @@
 
 #define MOCK_NAME	"vfio_mt_mock"
 
+struct device;
 struct file;
 struct iommu_domain;
 struct iommu_domain_ops;
@@ -79,7 +80,10 @@ void mock_fail_clear(void);
 
 /* mock_domain.c */
 extern const struct iommu_domain_ops mock_domain_ops_a;
+extern struct iommu_domain mock_identity_domain;
+extern struct iommu_domain mock_blocked_domain;
 struct iommu_domain *mock_domain_alloc(unsigned int type);
+struct iommu_domain *mock_domain_alloc_paging(struct device *dev);
 int mock_domain_dma(struct mock_dev *mdev, u64 iova, void *data, size_t size,
 		    bool write, u64 *done);
 int mock_domain_leaves(struct mock_dev *mdev, u64 *first,
@@ -92,6 +96,7 @@ void mock_domain_reset_stats(void);
 /* mock_iommu.c */
 int mock_iommu_register(void);
 void mock_iommu_unregister(void);
+void mock_iommu_configure(struct mock_dev *mdev);
 
 /* mock_mem.c */
 int mock_mem_init(void);

@@ -23,6 +23,7 @@
 #include <linux/wait.h>
 
 #include "mock.h"
+#include "mock_compat.h"
 
 /* As VFIO_MT_MOCK_BRAKE_HOLDS, but on the way there; tests see SET. */
 #define BRAKE_TAKEN		100
@@ -118,11 +119,13 @@ static int brake_pin_fast(unsigned long start, int nr, unsigned int flags,
 	return ret;
 }
 
-/* The caller has the mmap lock, and does not mind that it is dropped. */
+/*
+ * The caller has the mmap lock, and does not mind that it is dropped; its further
+ * arguments are all NULL.
+ */
 static long brake_pin_remote(struct mm_struct *mm, unsigned long start,
 			     unsigned long nr, unsigned int flags,
-			     struct page **pages, struct vm_area_struct **vmas,
-			     int *locked)
+			     struct page **pages)
 {
 	long ret;
 
@@ -132,8 +135,7 @@ static long brake_pin_remote(struct mm_struct *mm, unsigned long start,
 	if (brake_is_patched())
 		ret = brake_pin_patched(start, nr, pages);
 	else
-		ret = pin_user_pages_remote(mm, start, nr, flags, pages, vmas,
-					    locked);
+		ret = mock_pin_remote(mm, start, nr, flags, pages);
 	mmap_read_unlock(mm);
 	brake_hold(VFIO_MT_MOCK_BRAKE_AFTER);
 	mmap_read_lock(mm);

@@ -11,7 +11,8 @@
  *	unsynced   a leaf after unmap and before the IOTLB sync.  Hardware could
  *		   still use it, so its pages must stay pinned
  *	finalised  a domain that knows its properties.  In Linux 6.1 a domain is
- *		   allocated for a bus, so it learns them at the first attach
+ *		   allocated for a bus, so it learns them at the first attach;
+ *		   later, it is allocated for a device
  * Context: the IOMMU core calls in process context; map and unmap may be
  *	called concurrently for different ranges of a domain.
  * Locking: attach_sem (read: use mock_dev.domain, write: change it) comes
@@ -37,6 +38,7 @@
 #include <linux/xarray.h>
 
 #include "mock.h"
+#include "mock_compat.h"
 
 /*
  * An entry of the xarray: flags in the low bits, the physical address (in
@@ -477,11 +479,13 @@ static size_t mock_domain_unmap_pages(struct iommu_domain *domain,
 	return unmapped;
 }
 
-static void mock_domain_iotlb_sync_map(struct iommu_domain *domain,
-				       unsigned long iova, size_t size)
+static void mock_domain_sync_map(struct iommu_domain *domain,
+				 unsigned long iova, size_t size)
 {
 	atomic64_inc(&events.sync_map_calls);
 }
+
+MOCK_SYNC_MAP_OP(mock_domain_iotlb_sync_map, mock_domain_sync_map);
 
 static void mock_domain_iotlb_sync(struct iommu_domain *domain,
 				   struct iommu_iotlb_gather *gather)
@@ -585,6 +589,16 @@ static void mock_dev_set_domain(struct mock_dev *mdev, struct mock_domain *dom)
 	mdev->domain = dom;
 }
 
+/* The core calls this on its error paths: it cannot fail. */
+static int mock_domain_attach_none(struct iommu_domain *domain,
+				   struct device *dev)
+{
+	down_write(&attach_sem);
+	mock_dev_set_domain(dev_iommu_priv_get(dev), NULL);
+	up_write(&attach_sem);
+	return 0;
+}
+
 static int mock_domain_attach_dev(struct iommu_domain *domain,
 				  struct device *dev)
 {
@@ -593,13 +607,8 @@ static int mock_domain_attach_dev(struct iommu_domain *domain,
 	struct vfio_mt_mock_config config;
 	int ret;
 
-	if (domain->type != IOMMU_DOMAIN_UNMANAGED) {
-		/* The core calls this on its error paths: it cannot fail. */
-		down_write(&attach_sem);
-		mock_dev_set_domain(mdev, NULL);
-		up_write(&attach_sem);
-		return 0;
-	}
+	if (domain->type != IOMMU_DOMAIN_UNMANAGED)
+		return mock_domain_attach_none(domain, dev);
 
 	ret = mock_inject_hit(VFIO_MT_MOCK_INJECT_ATTACH, 0, 0, true);
 	if (ret)
@@ -666,6 +675,30 @@ static void mock_domain_free(struct iommu_domain *domain)
 const struct iommu_domain_ops mock_domain_ops_a = MOCK_DOMAIN_OPS;
 static const struct iommu_domain_ops mock_domain_ops_b = MOCK_DOMAIN_OPS;
 
+/* Returns NULL without memory, and on request. */
+static struct mock_domain *mock_domain_new(bool paging)
+{
+	struct mock_domain *dom;
+
+	if (paging && mock_inject_hit(VFIO_MT_MOCK_INJECT_ALLOC, 0, 0, true))
+		return NULL;
+
+	dom = kzalloc(sizeof(*dom), GFP_KERNEL);
+	if (!dom)
+		return NULL;
+
+	xa_init(&dom->leaves);
+	dom->shift = PAGE_SHIFT;
+	dom->id = atomic64_inc_return(&next_domain_id);
+	if (paging) {
+		atomic64_inc(&events.domains_allocated);
+		atomic64_inc(&nr_domains);
+	}
+	return dom;
+}
+
+#ifdef MOCK_DOMAINS_BY_TYPE
+
 /**
  * mock_domain_alloc() - allocate a domain
  * @type: IOMMU_DOMAIN_*
@@ -679,23 +712,47 @@ struct iommu_domain *mock_domain_alloc(unsigned int type)
 	if (type != IOMMU_DOMAIN_UNMANAGED && type != IOMMU_DOMAIN_IDENTITY &&
 	    type != IOMMU_DOMAIN_BLOCKED)
 		return NULL;
-	if (type == IOMMU_DOMAIN_UNMANAGED &&
-	    mock_inject_hit(VFIO_MT_MOCK_INJECT_ALLOC, 0, 0, true))
-		return NULL;
+	dom = mock_domain_new(type == IOMMU_DOMAIN_UNMANAGED);
+	return dom ? &dom->domain : NULL;
+}
 
-	dom = kzalloc(sizeof(*dom), GFP_KERNEL);
+#else
+
+/**
+ * mock_domain_alloc_paging() - allocate a domain with page tables
+ * @dev: the device to make it for
+ *
+ * Return: the domain, or NULL without memory, and on request.
+ */
+struct iommu_domain *mock_domain_alloc_paging(struct device *dev)
+{
+	struct mock_domain *dom = mock_domain_new(true);
+	struct vfio_mt_mock_config config;
+
 	if (!dom)
 		return NULL;
-
-	xa_init(&dom->leaves);
-	dom->shift = PAGE_SHIFT;
-	dom->id = atomic64_inc_return(&next_domain_id);
-	if (type == IOMMU_DOMAIN_UNMANAGED) {
-		atomic64_inc(&events.domains_allocated);
-		atomic64_inc(&nr_domains);
-	}
+	mock_dev_get_config(dev_iommu_priv_get(dev), &config);
+	down_write(&attach_sem);
+	mock_domain_finalise(dom, &config);
+	up_write(&attach_sem);
 	return &dom->domain;
 }
+
+static const struct iommu_domain_ops mock_none_ops = {
+	.attach_dev = mock_domain_attach_none,
+};
+
+struct iommu_domain mock_identity_domain = {
+	.type = IOMMU_DOMAIN_IDENTITY,
+	.ops = &mock_none_ops,
+};
+
+struct iommu_domain mock_blocked_domain = {
+	.type = IOMMU_DOMAIN_BLOCKED,
+	.ops = &mock_none_ops,
+};
+
+#endif
 
 /* ----------------------- what the ioctls ask for ------------------------ */
 

@@ -12,7 +12,7 @@
  * Unloading: the IOMMU core takes a reference on the owner of iommu_ops for
  * every device, and it is this module that removes its devices when it is
  * unloaded.  So the ops are a copy in allocated memory without an owner.  The
- * core never clears bus_type.iommu_ops either: done here.
+ * core of old kernels never clears bus_type.iommu_ops either: done here.
  */
 #include <linux/err.h>
 #include <linux/iommu.h>
@@ -24,6 +24,7 @@
 #include <linux/string.h>
 
 #include "mock.h"
+#include "mock_compat.h"
 
 static struct iommu_device mock_iommu_device;
 static struct iommu_ops *mock_iommu_ops;
@@ -35,11 +36,27 @@ static bool mock_iommu_capable(struct device *dev, enum iommu_cap cap)
 	switch (cap) {
 	case IOMMU_CAP_CACHE_COHERENCY:
 		return true;
-	case IOMMU_CAP_INTR_REMAP:
-		return mock_dev_flags(mdev) & VFIO_MT_MOCK_CFG_INTR_REMAP;
 	default:
-		return false;
+		return mock_cap_is_isolation(cap) &&
+		       mock_dev_flags(mdev) & VFIO_MT_MOCK_CFG_INTR_REMAP;
 	}
+}
+
+/* Of the interrupts of devices, only whether they are isolated is ever asked. */
+static struct irq_domain mock_isolated = {
+	.name = MOCK_NAME,
+	.flags = IRQ_DOMAIN_FLAG_ISOLATED_MSI,
+};
+
+/**
+ * mock_iommu_configure() - follow a change of a device's configuration
+ * @mdev: a device behind this IOMMU
+ */
+void mock_iommu_configure(struct mock_dev *mdev)
+{
+	bool isolated = mock_dev_flags(mdev) & VFIO_MT_MOCK_CFG_INTR_REMAP;
+
+	dev_set_msi_domain(&mdev->pdev->dev, isolated ? &mock_isolated : NULL);
 }
 
 static struct iommu_device *mock_iommu_probe_device(struct device *dev)
@@ -103,7 +120,13 @@ static void mock_iommu_get_resv_regions(struct device *dev,
 
 static const struct iommu_ops mock_iommu_ops_template = {
 	.capable		= mock_iommu_capable,
+#ifdef MOCK_DOMAINS_BY_TYPE
 	.domain_alloc		= mock_domain_alloc,
+#else
+	.domain_alloc_paging	= mock_domain_alloc_paging,
+	.identity_domain	= &mock_identity_domain,
+	.blocked_domain		= &mock_blocked_domain,
+#endif
 	.probe_device		= mock_iommu_probe_device,
 	.device_group		= mock_iommu_device_group,
 	.get_resv_regions	= mock_iommu_get_resv_regions,
@@ -118,10 +141,8 @@ static const struct iommu_ops mock_iommu_ops_template = {
  */
 static void mock_iommu_forget_buses(void)
 {
-	if (platform_bus_type.iommu_ops == mock_iommu_ops)
-		platform_bus_type.iommu_ops = NULL;
-	if (pci_bus_type.iommu_ops == mock_iommu_ops)
-		pci_bus_type.iommu_ops = NULL;
+	mock_bus_forget(&platform_bus_type, mock_iommu_ops);
+	mock_bus_forget(&pci_bus_type, mock_iommu_ops);
 }
 
 /**

@@ -182,12 +182,20 @@ u32 mock_dev_flags(struct mock_dev *mdev)
 	return flags;
 }
 
-static void mock_dev_reset_config(struct mock_dev *mdev)
+static void mock_dev_set_config(struct mock_dev *mdev,
+				const struct vfio_mt_mock_config *config)
 {
 	mutex_lock(&mdev->lock);
-	mdev->config = *mdev->defaults;
+	mdev->config = *config;
 	mdev->config.index = mdev->index;
 	mutex_unlock(&mdev->lock);
+	if (mdev->iommu && mdev->pdev)
+		mock_iommu_configure(mdev);
+}
+
+static void mock_dev_reset_config(struct mock_dev *mdev)
+{
+	mock_dev_set_config(mdev, mdev->defaults);
 }
 
 static bool mock_config_valid(const struct mock_dev *mdev,
@@ -289,9 +297,7 @@ static long mock_ioctl_set_config(struct vfio_mt_mock_config __user *arg)
 	if (!mock_config_valid(mdev, &config))
 		return -EINVAL;
 
-	mutex_lock(&mdev->lock);
-	mdev->config = config;
-	mutex_unlock(&mdev->lock);
+	mock_dev_set_config(mdev, &config);
 	return 0;
 }
 
@@ -534,13 +540,13 @@ static int mock_dev_create(struct mock_dev *mdev, unsigned int index)
 	mdev->iommu = index >= NR_EMULATED;
 	mdev->defaults = defaults[index];
 	mutex_init(&mdev->lock);
-	mock_dev_reset_config(mdev);
 
 	pdev = platform_device_alloc(MOCK_NAME, index);
 	if (!pdev)
 		return -ENOMEM;
 
 	mdev->pdev = pdev;
+	mock_dev_reset_config(mdev);
 	ret = platform_device_add(pdev);
 	if (ret) {
 		mdev->pdev = NULL;

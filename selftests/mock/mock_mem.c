@@ -29,6 +29,7 @@
 #include <linux/wait.h>
 
 #include "mock.h"
+#include "mock_compat.h"
 
 #define MEM_PAGES	(VFIO_MT_MOCK_MEM_SIZE >> PAGE_SHIFT)
 #define MEM_KIND_SHIFT	(28 - PAGE_SHIFT)
@@ -87,8 +88,7 @@ static const struct vm_operations_struct mock_mem_vm_ops = {
 
 static vm_fault_t mock_mem_patched_fault(struct vm_fault *vmf)
 {
-	return vmf_insert_pfn_pmd_prot(vmf, page_to_pfn_t(patched),
-				       vmf->vma->vm_page_prot, true);
+	return vmf_insert_pfn_pmd(vmf, page_to_pfn_t(patched), true);
 }
 
 static const struct vm_operations_struct mock_mem_patched_vm_ops = {
@@ -102,7 +102,7 @@ static int mock_mem_map_patched(struct vm_area_struct *vma)
 	if (!IS_ALIGNED(vma->vm_start, PMD_SIZE) ||
 	    vma_pages(vma) != PATCHED_PAGES || MEM_INDEX(vma->vm_pgoff))
 		return -EINVAL;
-	vma->vm_flags |= VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP;
+	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_ops = &mock_mem_patched_vm_ops;
 	return 0;
 }
@@ -169,8 +169,8 @@ int mock_mem_mmap(struct file *file, struct vm_area_struct *vma)
 	switch (MEM_KIND(vma->vm_pgoff)) {
 	case VFIO_MT_MOCK_MEM_LAZY:
 	case VFIO_MT_MOCK_MEM_UNRESERVED:
-		vma->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND |
-				 VM_DONTDUMP;
+		vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND |
+				  VM_DONTDUMP);
 		vma->vm_ops = &mock_mem_vm_ops;
 		return 0;
 	case VFIO_MT_MOCK_MEM_EAGER:
@@ -241,28 +241,6 @@ struct page *mock_mem_page_at(unsigned long vaddr)
 	return page;
 }
 
-/*
- * How many references are due to page tables? Each entry holds one, whether it
- * maps a page or the whole folio.
- */
-static int folio_mappings(struct folio *folio)
-{
-	int nr = folio_nr_pages(folio), whole, i, sum;
-
-	if (!folio_test_large(folio))
-		return atomic_read(&folio->_mapcount) + 1;
-	whole = folio_entire_mapcount(folio);
-	if (PageHuge(&folio->page))
-		return whole;
-	for (sum = whole, i = 0; i < nr; i++)
-		sum += atomic_read(&folio_page(folio, i)->_mapcount) + 1;
-	/* What maps all of it counts in each page too, for files... */
-	if (!folio_test_anon(folio))
-		return sum - whole * nr;
-	/* ...and for anonymous memory if some map it as a whole, some in parts. */
-	return folio_test_double_map(folio) ? sum - nr : sum;
-}
-
 /* How many references are due to the page cache? */
 static int folio_cached(struct folio *folio)
 {
@@ -288,13 +266,13 @@ static void mock_mem_fill_state(struct vfio_mt_mock_page *state,
 	state->order = folio_order(folio);
 	if (folio_test_large(folio)) {
 		state->flags |= VFIO_MT_MOCK_PAGE_LARGE;
-		state->pins = atomic_read(folio_pincount_ptr(folio));
+		state->pins = mock_folio_pins(folio);
 		state->refs = refs - state->pins;
 	} else {
 		state->pins = refs / GUP_PIN_COUNTING_BIAS;
 		state->refs = refs % GUP_PIN_COUNTING_BIAS;
 	}
-	state->unexplained = state->refs - folio_mappings(folio) -
+	state->unexplained = state->refs - mock_folio_mappings(folio) -
 			     folio_cached(folio);
 	if (PageReserved(page))
 		state->flags |= VFIO_MT_MOCK_PAGE_RESERVED;

@@ -33,6 +33,7 @@
 #include <linux/xarray.h>
 
 #include "mock.h"
+#include "mock_compat.h"
 
 #define MOCK_MAX_PIN	4096
 #define MOCK_MAX_RW	(16UL << 20)
@@ -778,18 +779,19 @@ static int mock_vfio_probe(struct platform_device *pdev)
 	return 0;
 }
 
-static int mock_vfio_remove(struct platform_device *pdev)
+static void mock_vfio_remove(struct platform_device *pdev)
 {
 	struct mock_vdev *mock = platform_get_drvdata(pdev);
 
 	vfio_unregister_group_dev(&mock->vdev);
 	vfio_put_device(&mock->vdev);
-	return 0;
 }
+
+MOCK_REMOVE_OP(mock_vfio_remove_op, mock_vfio_remove);
 
 struct platform_driver mock_vfio_driver = {
 	.probe = mock_vfio_probe,
-	.remove = mock_vfio_remove,
+	.remove = mock_vfio_remove_op,
 	.driver = {
 		.name = MOCK_NAME,
 	},
