@@ -91,14 +91,19 @@ static inline long mock_pin_remote(struct mm_struct *mm, unsigned long start,
  * 6.8: buses do not know their IOMMU driver any more. Before, the core never
  * took it from them.
  */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
 static inline void mock_bus_forget(struct bus_type *bus,
 				   const struct iommu_ops *ops)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
 	if (bus->iommu_ops == ops)
 		bus->iommu_ops = NULL;
-#endif
 }
+#else
+static inline void mock_bus_forget(const struct bus_type *bus,
+				   const struct iommu_ops *ops)
+{
+}
+#endif
 
 /*
  * 6.8: iotlb_sync_map() may fail.

@@ -682,15 +682,28 @@ static void mock_vfio_dma_unmap(struct vfio_device *vdev, u64 iova, u64 length)
 static const struct vfio_device_ops mock_ops_dma_unmap;
 static const struct vfio_device_ops mock_ops_plain;
 
-static int mock_vfio_open_device(struct vfio_device *vdev)
+/*
+ * VFIO asks for a device by its name before it opens it, and looks for dma_unmap
+ * when it opens and when it closes it.
+ */
+static int mock_vfio_match(struct vfio_device *vdev, char *name)
 {
 	struct mock_vdev *mock = to_mock_vdev(vdev);
 
-	/* VFIO looks for dma_unmap after this call, and again at close. */
+	if (strcmp(dev_name(vdev->dev), name))
+		return 0;
+	if (vdev->open_count)
+		return 1;
 	if (mock_dev_flags(mock->mdev) & VFIO_MT_MOCK_CFG_DMA_UNMAP)
 		vdev->ops = &mock_ops_dma_unmap;
 	else
 		vdev->ops = &mock_ops_plain;
+	return 1;
+}
+
+static int mock_vfio_open_device(struct vfio_device *vdev)
+{
+	struct mock_vdev *mock = to_mock_vdev(vdev);
 
 	mutex_lock(&mock->table_lock);
 	mock->mismatches = 0;
@@ -740,6 +753,7 @@ static const struct vfio_device_ops mock_ops_dma_unmap = {
 	.open_device = mock_vfio_open_device,
 	.close_device = mock_vfio_close_device,
 	.ioctl = mock_vfio_ioctl,
+	.match = mock_vfio_match,
 	.dma_unmap = mock_vfio_dma_unmap,
 };
 
@@ -750,6 +764,7 @@ static const struct vfio_device_ops mock_ops_plain = {
 	.open_device = mock_vfio_open_device,
 	.close_device = mock_vfio_close_device,
 	.ioctl = mock_vfio_ioctl,
+	.match = mock_vfio_match,
 };
 
 /* --------------------------- platform driver ---------------------------- */
