@@ -247,7 +247,7 @@ static Scene mixed_zero()
 	/* Pages 3, 4 and 9 are real, the rest is the zero page. */
 	for (const std::size_t i : {3U, 4U, 9U})
 		*scene.memory.at(i * page) = std::byte{1};
-	scene.charge = 3;
+	scene.charge = 3 + charge_of_zero_pages(13);
 	return scene;
 }
 
@@ -325,12 +325,12 @@ static const MemoryRow memory_rows[] = {
 			return part(plain(Backing::small, 64 * page), 3 * page, 50 * page,
 				iova0 + 17 * page);
 		}},
-	/* KB12: the zero page is neither charged nor left pinned. */
+	/* KB12: what is not charged is not left pinned, and the other way round. */
 	{"KB12_zero_page", Backing::small, 0,
 		[] {
 			Scene s = cold(Backing::small, 64 * page, rd);
 
-			s.charge = 0;
+			s.charge = charge_of_zero_pages(64);
 			return s;
 		},
 		"KB12"},
@@ -338,7 +338,7 @@ static const MemoryRow memory_rows[] = {
 		[] {
 			Scene s = cold(Backing::small, page, rd);
 
-			s.charge = 0;
+			s.charge = charge_of_zero_pages(1);
 			return s;
 		},
 		"KB12"},

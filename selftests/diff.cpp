@@ -25,7 +25,13 @@ struct Allowed {
 	std::size_t used = 0;
 };
 
-static std::vector<Allowed> load_allowed(const std::string &path, const std::string &iommu)
+static bool matches(const std::string &pattern, const std::string &text)
+{
+	return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
+}
+
+/* Those that may occur on the IOMMU and the kernel of @outcome. */
+static std::vector<Allowed> load_allowed(const std::string &path, const Outcome &outcome)
 {
 	std::vector<Allowed> list;
 
@@ -41,15 +47,11 @@ static std::vector<Allowed> load_allowed(const std::string &path, const std::str
 
 		if (allowed.reason.empty())
 			throw std::runtime_error(path + ": an entry without a reason");
-		if (j.value("iommu", iommu) == iommu)
+		if (j.value("iommu", outcome.iommu) == outcome.iommu &&
+			matches(j.value("kernel", "*"), outcome.kernel))
 			list.push_back(std::move(allowed));
 	}
 	return list;
-}
-
-static bool matches(const std::string &pattern, const std::string &text)
-{
-	return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
 }
 
 class Comparison
@@ -148,7 +150,7 @@ int diff(const std::string &path_a, const std::string &path_b, const std::string
 	const Outcome b = Outcome::load(path_b);
 	const bool same_driver = a.driver == b.driver;
 	Comparison comparison(same_driver ? "first" : a.driver, same_driver ? "second" : b.driver,
-		load_allowed(allow_file, a.iommu));
+		load_allowed(allow_file, a));
 	std::map<std::string, const CaseOutcome *> of_b;
 
 	std::printf("%s: %s on %s, kernel %s\n%s: %s on %s, kernel %s\n", path_a.c_str(),

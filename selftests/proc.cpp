@@ -10,9 +10,11 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <sys/utsname.h>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 namespace selftest
 {
@@ -176,6 +178,20 @@ std::string kernel_release()
 	utsname name;
 
 	return uname(&name) ? "unknown" : name.release;
+}
+
+bool kernel_before(unsigned major, unsigned minor)
+{
+	unsigned is_major = 0, is_minor = 0;
+
+	if (std::sscanf(kernel_release().c_str(), "%u.%u", &is_major, &is_minor) != 2)
+		throw std::runtime_error("no kernel release: " + kernel_release());
+	return std::pair(is_major, is_minor) < std::pair(major, minor);
+}
+
+std::int64_t charge_of_zero_pages(std::int64_t pages)
+{
+	return kernel_before(6, 2) ? 0 : pages;
 }
 
 std::string iommu_kind()

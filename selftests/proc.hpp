@@ -63,6 +63,15 @@ private:
 };
 
 std::string kernel_release();
+
+/* Is the kernel older than that release? */
+bool kernel_before(unsigned major, unsigned minor);
+
+/*
+ * How many of so many zero pages are charged, and pinned, when they are mapped for
+ * reading. From Linux 6.2 on, real pages take their place.
+ */
+std::int64_t charge_of_zero_pages(std::int64_t pages);
 /* intel, amd, mock or unknown, by the units under /sys/class/iommu. */
 std::string iommu_kind();
 
