@@ -385,9 +385,11 @@ static void dma_map_undo(struct backend *backend, struct dma_map *map)
 static int dma_map_check(const struct backend *backend, u64 iova,
 			 unsigned long vaddr, u64 size)
 {
-	if (!size || (size | iova | vaddr) & (backend_pgsize(backend) - 1))
+	if (!size)
 		return -EINVAL;
 	if (iova + size - 1 < iova || vaddr + size - 1 < vaddr)
+		return -COMPAT_EWRAP;
+	if ((size | iova | vaddr) & (backend_pgsize(backend) - 1))
 		return -EINVAL;
 	return 0;
 }
@@ -578,8 +580,10 @@ static int dma_unmap_check(const struct backend *backend,
 		return -EINVAL;
 	if (unmap->all)
 		return unmap->iova || unmap->size ? -EINVAL : 0;
-	if (!unmap->size || unmap->size & (pgsize - 1) || last < unmap->iova)
+	if (!unmap->size || unmap->size & (pgsize - 1))
 		return -EINVAL;
+	if (last < unmap->iova)
+		return -COMPAT_EWRAP;
 	if (unmap->report &&
 	    (!backend->dirty_tracking || unmap->pgsize != pgsize))
 		return -EINVAL;

@@ -190,7 +190,8 @@ static u64 external_last(u64 iova, int nr)
  *
  * Context: Process context. May sleep.
  * Return: @nr; or an error with nothing pinned: -EACCES with the first version
- *    of the interface, -EBUSY while user addresses are given up, -EINVAL
+ *    of the interface, -EOVERFLOW (from Linux 7.2 on) for addresses that wrap
+ *    around, -EBUSY while user addresses are given up, -EINVAL
  *    without a device that could be told to unpin, or where nothing is mapped,
  *    -EPERM, -ENODEV if the user's process is gone, -ENOMEM, or as
  *    pin_one_page().
@@ -206,6 +207,8 @@ int external_pin(struct backend *backend, struct iommu_group *group, u64 iova,
 		return -EINVAL;
 	if (!backend->v2)
 		return -EACCES;
+	if (COMPAT_EWRAP != EINVAL && external_last(iova, nr) < iova)
+		return -COMPAT_EWRAP;
 	ret = dma_map_lock(backend, iova, external_last(iova, nr), true);
 	if (ret)
 		return ret;

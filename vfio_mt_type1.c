@@ -83,9 +83,10 @@ static long check_extension(struct backend *backend, unsigned long extension)
 	switch (extension) {
 	case VFIO_TYPE1_IOMMU:
 	case VFIO_TYPE1v2_IOMMU:
-	case VFIO_TYPE1_NESTING_IOMMU:
 	case VFIO_UNMAP_ALL:
 		return 1;
+	case VFIO_TYPE1_NESTING_IOMMU:
+		return COMPAT_OFFERS_NESTING;
 	case VFIO_UPDATE_VADDR:
 		/* Devices without an IOMMU use user addresses at any time. */
 		return backend && !has_emulated(backend);
@@ -330,8 +331,10 @@ static long dirty_pages_get(struct backend *backend, void __user *arg,
 	if (copy_from_user(&get, arg, sizeof(get)))
 		return -EFAULT;
 	/* The range may end where the address space does. */
-	if (!get.size || get.iova + get.size - 1 < get.iova)
+	if (!get.size)
 		return -EINVAL;
+	if (get.iova + get.size - 1 < get.iova)
+		return -COMPAT_EWRAP;
 	ret = bitmap_check(&get.bitmap, get.size);
 	if (ret)
 		return ret;

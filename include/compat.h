@@ -19,8 +19,11 @@
 	(LINUX_VERSION_CODE >= KERNEL_VERSION(major, minor, 0) && \
 	 LINUX_VERSION_CODE < KERNEL_VERSION(major, (minor) + 1, 0))
 
-#if !COMPAT_IS_SERIES(6, 1) && !COMPAT_IS_SERIES(6, 12)
-#error "vfio_mt_type1: reviewed are Linux 6.1 and 6.12. For another one: does drivers/vfio/vfio.h still declare struct vfio_iommu_driver_ops as include/vfio_driver_ops.h does, and what has changed in drivers/vfio/vfio_iommu_type1.c? See doc/kernels.md."
+#if !COMPAT_IS_SERIES(6, 1) && !COMPAT_IS_SERIES(6, 12) && \
+	!COMPAT_IS_SERIES(7, 2)
+#error "vfio_mt_type1: this kernel is none of those reviewed: 6.1, 6.12, 7.2"
+#error "check struct vfio_iommu_driver_ops against include/vfio_driver_ops.h,"
+#error "and what has changed in vfio_iommu_type1.c: doc/kernels.md says how"
 #endif
 
 #ifndef CONFIG_64BIT
@@ -150,6 +153,30 @@ static inline void follow_pfnmap_end(struct follow_pfnmap_args *args)
 	__acquire(args->lock);
 	pte_unmap_unlock(args->ptep, args->lock);
 }
+#endif
+
+/*
+ * 6.13: domains for nested translation are iommufd's alone. Asked for, they are not
+ * offered; chosen all the same, they are like any others.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define COMPAT_OFFERS_NESTING	1
+#else
+#define COMPAT_OFFERS_NESTING	0
+#define VFIO_TYPE1_NESTING_IOMMU	__VFIO_RESERVED_TYPE1_NESTING_IOMMU
+static inline int iommu_enable_nesting(struct iommu_domain *domain)
+{
+	return 0;
+}
+#endif
+
+/*
+ * Between 6.12 and 7.2: what user space is told of a range that wraps around.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0)
+#define COMPAT_EWRAP	EINVAL
+#else
+#define COMPAT_EWRAP	EOVERFLOW
 #endif
 
 /*
