@@ -108,39 +108,15 @@ static inline void mock_bus_forget(const struct bus_type *bus,
 /*
  * 6.8: iotlb_sync_map() may fail.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
-#define MOCK_SYNC_MAP_OP(name, fn)					\
-static void name(struct iommu_domain *domain, unsigned long iova,	\
-		 size_t size)						\
-{									\
-	fn(domain, iova, size);						\
-}
-#else
-#define MOCK_SYNC_MAP_OP(name, fn)					\
-static int name(struct iommu_domain *domain, unsigned long iova,	\
-		size_t size)						\
-{									\
-	fn(domain, iova, size);						\
-	return 0;							\
-}
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define MOCK_SYNC_MAP_RETURNS
 #endif
 
 /*
  * 6.11: a platform driver's remove() returns nothing.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
-#define MOCK_REMOVE_OP(name, fn)					\
-static int name(struct platform_device *pdev)				\
-{									\
-	fn(pdev);							\
-	return 0;							\
-}
-#else
-#define MOCK_REMOVE_OP(name, fn)					\
-static void name(struct platform_device *pdev)				\
-{									\
-	fn(pdev);							\
-}
+#define MOCK_REMOVE_RETURNS
 #endif
 
 /*

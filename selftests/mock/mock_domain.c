@@ -479,13 +479,20 @@ static size_t mock_domain_unmap_pages(struct iommu_domain *domain,
 	return unmapped;
 }
 
-static void mock_domain_sync_map(struct iommu_domain *domain,
-				 unsigned long iova, size_t size)
+#ifdef MOCK_SYNC_MAP_RETURNS
+static int mock_domain_iotlb_sync_map(struct iommu_domain *domain,
+				      unsigned long iova, size_t size)
+{
+	atomic64_inc(&events.sync_map_calls);
+	return 0;
+}
+#else
+static void mock_domain_iotlb_sync_map(struct iommu_domain *domain,
+				       unsigned long iova, size_t size)
 {
 	atomic64_inc(&events.sync_map_calls);
 }
-
-MOCK_SYNC_MAP_OP(mock_domain_iotlb_sync_map, mock_domain_sync_map);
+#endif
 
 static void mock_domain_iotlb_sync(struct iommu_domain *domain,
 				   struct iommu_iotlb_gather *gather)

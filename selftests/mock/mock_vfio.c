@@ -794,7 +794,7 @@ static int mock_vfio_probe(struct platform_device *pdev)
 	return 0;
 }
 
-static void mock_vfio_remove(struct platform_device *pdev)
+static void mock_vfio_unregister(struct platform_device *pdev)
 {
 	struct mock_vdev *mock = platform_get_drvdata(pdev);
 
@@ -802,11 +802,22 @@ static void mock_vfio_remove(struct platform_device *pdev)
 	vfio_put_device(&mock->vdev);
 }
 
-MOCK_REMOVE_OP(mock_vfio_remove_op, mock_vfio_remove);
+#ifdef MOCK_REMOVE_RETURNS
+static int mock_vfio_remove(struct platform_device *pdev)
+{
+	mock_vfio_unregister(pdev);
+	return 0;
+}
+#else
+static void mock_vfio_remove(struct platform_device *pdev)
+{
+	mock_vfio_unregister(pdev);
+}
+#endif
 
 struct platform_driver mock_vfio_driver = {
 	.probe = mock_vfio_probe,
-	.remove = mock_vfio_remove_op,
+	.remove = mock_vfio_remove,
 	.driver = {
 		.name = MOCK_NAME,
 	},
