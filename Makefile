@@ -5,6 +5,8 @@
 # make demo     measure it against the stock driver, in a test guest
 # make bench    measure everything, and draw it: doc/bench
 # make check    run all tests
+# make check-matrix
+#               run them on all kernels, in a short form on those but 6.1
 # make coverage which lines of the module they reach
 # make check-detectors
 #               build it with faults, and see that they are found
@@ -24,7 +26,7 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
-.PHONY: all module selftests mock demo bench check soak fuzz failnth lint coverage \
+.PHONY: all module selftests mock demo bench check check-matrix soak fuzz failnth lint coverage \
 	check-detectors check-mutants check-fuzz load unload clean setup help
 
 all: module
@@ -59,6 +61,9 @@ bench:
 
 check:
 	@scripts/check
+
+check-matrix:
+	@scripts/check-matrix
 
 soak:
 	@scripts/check soak
