@@ -38,6 +38,19 @@ static inline void vfio_free_device(struct vfio_device *vdev)
 #endif
 
 /*
+ * 6.2: whether a domain could be coherent is a capability. Before, only the domain
+ * could tell.
+ */
+static inline bool mock_cap_is_coherence(enum iommu_cap cap)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+	return false;
+#else
+	return cap == IOMMU_CAP_ENFORCE_CACHE_COHERENCY;
+#endif
+}
+
+/*
  * 6.3: flags of a VMA are set by a function, which knows of its lock.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)

@@ -33,13 +33,11 @@ static bool mock_iommu_capable(struct device *dev, enum iommu_cap cap)
 {
 	struct mock_dev *mdev = dev_iommu_priv_get(dev);
 
-	switch (cap) {
-	case IOMMU_CAP_CACHE_COHERENCY:
-		return true;
-	default:
-		return mock_cap_is_isolation(cap) &&
-		       mock_dev_flags(mdev) & VFIO_MT_MOCK_CFG_INTR_REMAP;
-	}
+	if (mock_cap_is_isolation(cap))
+		return mock_dev_flags(mdev) & VFIO_MT_MOCK_CFG_INTR_REMAP;
+	if (mock_cap_is_coherence(cap))
+		return mock_dev_flags(mdev) & VFIO_MT_MOCK_CFG_COHERENT;
+	return cap == IOMMU_CAP_CACHE_COHERENCY;
 }
 
 /* Of the interrupts of devices, only whether they are isolated is ever asked. */
