@@ -14,6 +14,7 @@
 #               build its units with faults, and see that the unit tests fail
 # make check-fuzz
 #               the same for the fuzzer
+# make deb      the Debian package: build/deb
 # make help     the rest
 
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
 .PHONY: all module selftests mock demo bench check check-matrix soak fuzz failnth lint coverage \
-	check-detectors check-mutants check-fuzz load unload clean setup help
+	check-detectors check-mutants check-fuzz deb load unload clean setup help
 
 all: module
 
@@ -91,9 +92,17 @@ check-mutants:
 check-fuzz:
 	@scripts/check-fuzz $(FAULTS)
 
-# A real host: see README.md.
-unload load:
-	@scripts/switch $@
+deb:
+	@scripts/deb
+
+# A real host: see README.md. The module of this checkout, without the package.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
+
+load:
+	@$(AS_ROOT) tools/vfio-mt switch mt --module vfio_mt_type1.ko
+
+unload:
+	@$(AS_ROOT) tools/vfio-mt switch stock
 
 clean:
 	@[ -z "$(KDIR)" ] || $(MAKE) -C $(KDIR) M=$(CURDIR) clean
