@@ -372,5 +372,7 @@ for case in install load status switch initramfs upgrade remove checkout signatu
 	"case_$case"
 done
 echo "# the end, after $SECONDS s"
+# What was compiled in advance
+ccache -s | sed 's/^/# /'
 umount /run
 exit $FAILED

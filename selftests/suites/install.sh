@@ -40,5 +40,5 @@ cp "$root/usr/src/linux-headers-$release/.config" "$root/boot/config-$release"
 
 exec chroot $root env -i PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
 	LC_ALL=C DEBIAN_FRONTEND=noninteractive CCACHE_DIR=/test/ccache \
-	CCACHE_COMPILERCHECK=content VFIO_DEVICES="$VFIO_DEVICES" \
+	CCACHE_COMPILERCHECK=content CCACHE_SLOPPINESS=locale VFIO_DEVICES="$VFIO_DEVICES" \
 	bash /test/install-cases.sh "$@"
