@@ -21,26 +21,9 @@ QEMU=/test/qemu-system-x86_64
 TRACING=/sys/kernel/tracing
 ANSWER_SECONDS=120
 NEXT_SLOT=0
-FAILED=0
 
-result()
-{
-	status=$1
-	shift
-	if [ "$status" -eq 0 ]; then
-		echo "ok - $DRIVER: $CASE: $*"
-	else
-		echo "not ok - $DRIVER: $CASE: $*"
-		FAILED=1
-	fi
-}
-
-# same TEXT WANTED GOT
-same()
-{
-	[ "$2" = "$3" ]
-	result $? "$1$([ "$2" = "$3" ] || echo ": $3, not $2")"
-}
+# shellcheck source=SCRIPTDIR/report.sh
+. /test/report.sh
 
 # ---- times ----
 
@@ -207,22 +190,7 @@ stop()
 	esac
 	trace_end "$1"
 	exec 3>&- 4>&- 5>&-
-	same "no page is pinned" 0 "$(pinned)"
-	same "the driver is not in use" 0 "$(users)"
-}
-
-pinned()
-{
-	awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
-		END { print n + 0 }' /proc/vmstat
-}
-
-users()
-{
-	case $DRIVER in
-	stock)	cat /sys/module/vfio_iommu_type1/refcnt ;;
-	mt)	cat /sys/module/vfio_mt_type1/refcnt ;;
-	esac
+	nothing_left
 }
 
 # check_disk N: all of a disk is read and written

@@ -10,48 +10,9 @@ FRAMES=$1
 # The cards' slots, in the order of guest/dpdk
 FIRST_CARD=5
 SECONDS_MAX=150
-FAILED=0
 
-result()
-{
-	status=$1
-	shift
-	if [ "$status" -eq 0 ]; then
-		echo "ok - $DRIVER: $MEMORY: $*"
-	else
-		echo "not ok - $DRIVER: $MEMORY: $*"
-		FAILED=1
-	fi
-}
-
-# same TEXT WANTED GOT
-same()
-{
-	[ "$2" = "$3" ]
-	result $? "$1$([ "$2" = "$3" ] || echo ": $3, not $2")"
-}
-
-pinned()
-{
-	# What CPUs have counted by themselves
-	echo 1 >/proc/sys/vm/stat_refresh
-	awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
-		END { print n + 0 }' /proc/vmstat
-}
-
-users()
-{
-	case $DRIVER in
-	stock)	cat /sys/module/vfio_iommu_type1/refcnt ;;
-	mt)	cat /sys/module/vfio_mt_type1/refcnt ;;
-	esac
-}
-
-nothing_left()
-{
-	same "no page is pinned" 0 "$(pinned)"
-	same "the driver is not in use" 0 "$(users)"
-}
+# shellcheck source=SCRIPTDIR/report.sh
+. /test/report.sh
 
 # received LOG: how many frames testpmd says it has received so far
 received()
@@ -63,8 +24,8 @@ received()
 # had enough and nothing more comes.
 run_testpmd()
 {
-	MEMORY=$1
-	log=/out/testpmd.$DRIVER-$MEMORY
+	CASE=$1
+	log=/out/testpmd.$DRIVER-$CASE
 	device=0000:00:0$CARD.0
 	CARD=$((CARD + 1))
 	shift
