@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Cases: calls that take long, and memory that is hard to pin. For a guest of their own
- * (scripts/check slow), with a kernel that preempts nothing, memory in ZONE_MOVABLE, and
- * FUSE.
+ * Cases: calls that take long, and memory that is hard to pin. For guests of their own
+ * (scripts/check slow): with a kernel that preempts nothing, memory in ZONE_MOVABLE, and
+ * FUSE. What compares times runs in the one whose clock counts instructions
+ * (guest/run --icount), so a busy host changes none of them.
  */
 #include "alias.hpp"
 #include "case.hpp"
