@@ -300,6 +300,31 @@ case_hotplug()
 	stop quit
 }
 
+# Memory comes and goes in small blocks, each of which QEMU maps and unmaps. A balloon
+# cannot take any: QEMU keeps it from that while devices can reach the memory.
+case_virtio_mem()
+{
+	start -M q35 -m 512M,maxmem=2G -device virtio-balloon \
+		-object memory-backend-ram,id=more,size=1G \
+		-device virtio-mem-pci,id=block,memdev=more,requested-size=128M \
+		$(passthrough $DISK0)
+	wait_until memory 640
+	same "there is memory from the start" 640 "$ANSWER"
+	monitor qom-set block requested-size 512M
+	wait_until memory 1024
+	same "memory was added" 1024 "$ANSWER"
+	ask fill 600
+	same "the memory can be used" $((600 << 20)) "$ANSWER"
+	check_disk 0
+	ask fill 0
+	monitor balloon 256
+	monitor qom-set block requested-size 0
+	wait_until memory 512
+	same "memory was taken away" 512 "$ANSWER"
+	check_disk 0
+	stop quit
+}
+
 # wait_until COMMAND ANSWER
 wait_until()
 {
