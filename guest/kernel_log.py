@@ -23,7 +23,7 @@ PREFIX = re.compile(r"^\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])? ")
 FAULT = re.compile(
     r"""
       WARNING:\s
-    | (?:watchdog:\s)?BUG[:\s]
+    | (?:watchdog:\s|\[\s)?BUG[:\s]
     | kernel\sBUG\sat\s
     | Oops\b
     | Kernel\spanic\b
@@ -33,16 +33,21 @@ FAULT = re.compile(
     | Unable\sto\shandle\skernel\b
     | (?:NMI\s)?watchdog:\s.*\bLOCKUP\b
     | (?:rcu:\s)?INFO:\s(?:rcu_\w+\s|task\s.*\sblocked\s)
-    | INFO:\s(?:possible\srecursive|trying\sto\sregister\snon-static)
+    | INFO:\s(?:possible\srecursive|trying\sto\sregister\snon-static|lockdep\sis\sturned\soff)
+    | note:\s\S+\sexited\swith\s
+    | huh,\sentered\s
+    | pagealloc:\smemory\scorruption
+    | kobject:?\s.*\stried\sto\sinit\s
     | DEBUG_LOCKS_WARN_ON
     | ODEBUG:\s
     | UBSAN:\s
     | KASAN:\s
-    | kmemleak:\s\d+\snew\ssuspected\s
+    | kmemleak:\s(?:\d+\snew\ssuspected|Cannot\s|Memory\spool\s|Kernel\smemory\sleak\sdetector\sdisabled)
     | refcount_t:\s
     | (?:list_add|list_del)\scorruption
     | sysfs:\scannot\screate\sduplicate\s
-    | DMAR:\sERROR:\s
+    | DMAR:\s(?:ERROR:|VT-d\sdetected)\s
+    | AMD-Vi:\s(?:Completion-Wait\sloop\stimed\sout|Event\slogged\s\[ILLEGAL_)
     """,
     re.VERBOSE,
 )

@@ -103,6 +103,16 @@ test_kernel_log()
 	[    1.000000] INFO: task x:1 blocked for more than 120 seconds.
 	[    1.000000] rcu: INFO: rcu_preempt self-detected stall on CPU
 	[    1.000000] UBSAN: array-index-out-of-bounds in x.c:1:1
+	[    1.000000] [ BUG: Invalid wait context ]
+	[    1.000000] INFO: lockdep is turned off.
+	[    1.000000] note: x[1] exited with preempt_count 1
+	[    1.000000] huh, entered softirq 1 TIMER x with preempt_count 00000100, exited with 00000101?
+	[    1.000000] pagealloc: memory corruption
+	[    1.000000] kobject: 'x' (x): tried to init an initialized object, something is seriously wrong.
+	[    1.000000] kmemleak: Cannot allocate a kmemleak_object structure
+	[    1.000000] DMAR: VT-d detected Invalidation Queue Error: Reason f
+	[    1.000000] AMD-Vi: Completion-Wait loop timed out
+	[    1.000000] AMD-Vi: Event logged [ILLEGAL_DEV_TABLE_ENTRY device=00:10.0 pasid=0x00000 address=0x1000 flags=0x0020]
 	[    1.000000] Kernel panic - not syncing: sysrq triggered crash
 	[    1.000000] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
 	[    1.000000] DMAR: ERROR: DMA PTE for vPFN 0x1 already set (to 1 not 2)
