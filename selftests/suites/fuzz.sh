@@ -5,7 +5,8 @@
 #
 #	fuzz.sh SEED...		each seed with the stock driver and with ours, one
 #				thread, and the outcomes compared; then ours with
-#				several threads and processes, once
+#				several threads and processes, and helper threads
+#				for small maps, once
 #	fuzz.sh --minutes N	the same with fresh seeds, for so long
 #	fuzz.sh --replay OPTION...
 #				vfio_mt_selftest fuzz, once, with the backend as it is
@@ -21,14 +22,24 @@ drivers=${FUZZ_DRIVERS:-stock mt}
 steps=${FUZZ_STEPS:-300}
 status=0
 
+# Helper threads even for small maps, which charge a little at a time
+helpers='helper_us=0 min_chunk_mb=2 max_threads=8 lockvm_cache_pages=100'
+
+# fuzz DRIVER PARAMETERS OPTION...
 fuzz()
 {
 	driver=$1
-	shift
-	backend "$driver" || exit 1
+	parameters=$2
+	shift 2
+	# shellcheck disable=SC2086 # several parameters
+	backend "$driver" $parameters || exit 1
 	[ ! -f "$mock" ] || insmod "$mock" || exit 1
+	replay="$FUZZ_REPLAY --driver $driver"
+	for parameter in $parameters; do
+		replay="$replay --driver-arg $parameter"
+	done
 	$selftest fuzz --driver "$driver" --steps "$steps" \
-		--replay "$FUZZ_REPLAY --driver $driver -- /test/fuzz.sh --replay" "$@"
+		--replay "$replay -- /test/fuzz.sh --replay" "$@"
 	result=$?
 	[ ! -f "$mock" ] || rmmod vfio_mt_mock || exit 1
 	return $result
@@ -39,7 +50,7 @@ sequence()
 {
 	seed=$1
 	for driver in $drivers; do
-		fuzz "$driver" --seed "$seed" \
+		fuzz "$driver" "" --seed "$seed" \
 			--outcome "/out/fuzz-$seed.$driver.json" || status=1
 	done
 	[ "$drivers" = "stock mt" ] || return
@@ -55,7 +66,7 @@ sequence()
 
 threads()
 {
-	fuzz mt --seed "$1" --threads 3 --processes 2 || status=1
+	fuzz mt "$helpers" --seed "$1" --threads 3 --processes 2 || status=1
 }
 
 if [ "$1" = --replay ]; then
