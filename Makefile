@@ -28,7 +28,7 @@ ARCH_DEB := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
 CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 
 .PHONY: all module selftests mock demo bench check check-matrix soak fuzz failnth lint coverage \
-	check-detectors check-mutants check-fuzz deb load unload clean setup help
+	check-detectors check-qemu check-mutants check-fuzz deb load unload clean setup help
 
 all: module
 
@@ -65,6 +65,10 @@ check:
 
 check-matrix:
 	@scripts/check-matrix
+
+# QEMU guests in a guest, all cases, on both kinds of IOMMU.
+check-qemu:
+	@scripts/check qemu-full
 
 soak:
 	@scripts/check soak

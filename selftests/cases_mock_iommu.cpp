@@ -1500,7 +1500,7 @@ TEST_F(MockIommu, KB19_ManyThreads)
 			const Memory ram = patterned(64, 100 + t);
 			const std::uint64_t iova = iova0 + t * 16 * mib;
 
-			for (int i = 0; i < 60; i++) {
+			for (int i = 0; i < 25; i++) {
 				if (!rig.container.map(iova, ram.data(), ram.size()).ok() ||
 					!reaches(rig.devices[0], iova, ram) ||
 					!reaches(rig.devices[1], iova, ram) ||

@@ -497,7 +497,7 @@ TEST_F(Threads, HelpersAreNotKilled)
 	const Rig rig = open_rig();
 	constexpr std::size_t size = 64 * mib;
 
-	for (int round = 0; round < 8; round++) {
+	for (int round = 0; round < 3; round++) {
 		/* Cold memory: helpers have something to do. */
 		const Memory ram = Memory::map(size);
 		std::atomic<bool> done = false;
