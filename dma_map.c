@@ -852,16 +852,15 @@ void dma_map_remove_all(struct backend *backend)
  */
 static void dma_map_charge_external(struct dma_map *map)
 {
-	struct lockvm_owner owner = map->owner;
+	const struct lockvm_owner *owner = &map->owner;
 
 	if (map->charged > map->nr_external) {
-		lockvm_uncharge(&owner, map->charged - map->nr_external);
-	} else if (map->charged < map->nr_external && mmget_not_zero(owner.mm)) {
+		lockvm_uncharge(owner, map->charged - map->nr_external);
+	} else if (map->charged < map->nr_external &&
+		   mmget_not_zero(owner->mm)) {
 		/* They are pinned already: too late for the limit. */
-		owner.cap = true;
-		if (lockvm_charge(&owner, map->nr_external - map->charged))
-			pr_warn_ratelimited("pinned pages are not charged\n");
-		mmput(owner.mm);
+		lockvm_charge_anyway(owner, map->nr_external - map->charged);
+		mmput(owner->mm);
 	}
 	map->charged = map->nr_external;
 }

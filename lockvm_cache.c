@@ -126,6 +126,20 @@ static struct lockvm_mm *lockvm_mm_open(const struct mm_struct *mm)
 	return shared;
 }
 
+/**
+ * lockvm_charge_anyway - charge what is locked already, whatever the limit
+ * @owner: to whom; the caller keeps the mm's users count elevated
+ * @nr: number of pages
+ *
+ * Context: Process context. Takes the mmap lock for writing.
+ */
+void lockvm_charge_anyway(const struct lockvm_owner *owner, unsigned long nr)
+{
+	mmap_write_lock(owner->mm);
+	__account_locked_vm(owner->mm, nr, true, owner->task, true);
+	mmap_write_unlock(owner->mm);
+}
+
 /* Charge, without regard to what caches have drawn. */
 static int lockvm_account(const struct lockvm_owner *owner, unsigned long nr)
 {

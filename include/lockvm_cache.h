@@ -88,6 +88,7 @@ int lockvm_cache_charge(struct lockvm_cache *cache, unsigned long nr);
 void lockvm_cache_uncharge(struct lockvm_cache *cache, unsigned long nr);
 
 int lockvm_charge(const struct lockvm_owner *owner, unsigned long nr);
+void lockvm_charge_anyway(const struct lockvm_owner *owner, unsigned long nr);
 void lockvm_uncharge(const struct lockvm_owner *owner, unsigned long nr);
 
 #endif /* VFIO_MT_LOCKVM_CACHE_H */

@@ -92,7 +92,11 @@ static void lockvm_killed(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, lockvm_charge(&owner, 3));
 	fake->killed = true;
 	KUNIT_EXPECT_EQ(test, -EINTR, lockvm_charge(&owner, 1));
-	/* What was charged is given back all the same. */
+	/* What is locked already is charged, and given back, all the same. */
+	fake->mm.limit = 3;
+	lockvm_charge_anyway(&owner, 2);
+	KUNIT_EXPECT_EQ(test, 5UL, fake->mm.locked);
+	lockvm_uncharge(&owner, 2);
 	lockvm_uncharge(&owner, 3);
 	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.locked);
 }
