@@ -526,6 +526,7 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
  * @killed: a fatal signal hit the caller: hand nothing out any more
  * @active: helpers that may still call thread_fn, plus one for the caller
  * @idle: completed when @active drops to 0
+ * @made: completed when @make has made all that it was to make
  * @make: makes the helpers
  */
 struct map_job_run {
@@ -540,6 +541,7 @@ struct map_job_run {
 	bool killed;
 	atomic_t active;
 	struct completion idle;
+	struct completion made;
 	struct work_struct make;
 };
 
@@ -713,6 +715,7 @@ static void map_job_make(struct work_struct *work)
 		spin_unlock(&run->lock);
 		wake_up_process(task);
 	}
+	complete(&run->made);
 }
 
 /* The caller was killed: nobody begins another range. */
@@ -753,24 +756,31 @@ static void map_job_wait(struct map_job_run *run)
 		;
 }
 
-static void map_job_run_threads(struct map_job_run *run)
+/*
+ * Have no more helpers made. What makes them may be waiting for the cgroups' lock,
+ * its holder for the mmap lock, and that is held by a helper in a page fault: a
+ * signal to the caller has to get through to that one.
+ */
+static void map_job_end_making(struct map_job_run *run)
 {
-	unsigned int i;
-
-	INIT_WORK_ONSTACK(&run->make, map_job_make);
-	queue_work(system_unbound_wq, &run->make);
-	map_job_work(run);
-
-	/*
-	 * The work item may be waiting for the cgroups' lock, its holder for the
-	 * mmap lock, and that is held by a helper in a page fault.
-	 */
-	if (run->how->kill && fatal_signal_pending(current)) {
+	if (!cancel_work(&run->make) && run->how->kill &&
+	    wait_for_completion_killable(&run->made)) {
 		map_job_stop(run);
 		map_job_wake_helpers(run);
 	}
 	cancel_work_sync(&run->make);
 	destroy_work_on_stack(&run->make);
+}
+
+static void map_job_run_threads(struct map_job_run *run)
+{
+	unsigned int i;
+
+	init_completion(&run->made);
+	INIT_WORK_ONSTACK(&run->make, map_job_make);
+	queue_work(system_unbound_wq, &run->make);
+	map_job_work(run);
+	map_job_end_making(run);
 	map_job_wait(run);
 
 	/* A helper may still be on its way out of this module's code. */

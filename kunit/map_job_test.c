@@ -14,11 +14,13 @@
  * @css: what task_css() tells about every controller; NULL for the truth
  * @joins: how many helpers joined the caller's groups
  * @join_error: what they get
+ * @hold: from the second helper on, joining waits for it
  */
 static struct {
 	struct cgroup_subsys_state *css;
 	unsigned int joins;
 	int join_error;
+	struct completion *hold;
 } job_groups;
 
 static struct cgroup_subsys_state *job_task_css(struct task_struct *task,
@@ -30,7 +32,8 @@ static struct cgroup_subsys_state *job_task_css(struct task_struct *task,
 static int job_cgroup_attach_task_all(struct task_struct *from,
 				      struct task_struct *task)
 {
-	job_groups.joins++;
+	if (++job_groups.joins > 1 && job_groups.hold)
+		wait_for_completion_timeout(job_groups.hold, FAKE_WAIT);
 	return job_groups.join_error ? : cgroup_attach_task_all(from, task);
 }
 
@@ -468,11 +471,8 @@ static void job_join_fn(unsigned long start, unsigned long end, void *arg)
 	spin_unlock(&jt->lock);
 }
 
-/* Helpers are limited as the caller is, or there are none. */
-static void job_in_groups(struct kunit *test)
+static void job_be_in_groups(struct kunit *test, bool root, bool v2)
 {
-	const struct group_case *c = test->param_value;
-	struct job_test *jt = job_make(test);
 	struct cgroup_subsys_state *css;
 	struct cgroup *cgroup;
 
@@ -481,9 +481,18 @@ static void job_in_groups(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, css);
 	KUNIT_ASSERT_NOT_NULL(test, cgroup);
 	css->cgroup = cgroup;
-	css->parent = c->root ? NULL : css;
-	cgroup->root = c->v2 ? &cgrp_dfl_root : NULL;
+	css->parent = root ? NULL : css;
+	cgroup->root = v2 ? &cgrp_dfl_root : NULL;
 	job_groups.css = css;
+}
+
+/* Helpers are limited as the caller is, or there are none. */
+static void job_in_groups(struct kunit *test)
+{
+	const struct group_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
+
+	job_be_in_groups(test, c->root, c->v2);
 	job_groups.join_error = c->join_error;
 
 	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
@@ -711,6 +720,56 @@ static void job_wakes_helpers(struct kunit *test)
 	disallow_signal(SIGKILL);
 }
 
+/*
+ * A helper sleeps as above, and what makes another one cannot go on before that one
+ * does: it waits for a lock whose holder waits for the mmap lock.
+ */
+static void job_hold_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+
+	job_note(jt, start, end);
+	if (get_current() == jt->caller) {
+		fake_wait_until(completion_done(&jt->helper) &&
+				READ_ONCE(job_groups.joins) > 1);
+	} else if (!jt->slept) {
+		fake_wait_until(READ_ONCE(job_groups.joins) > 1);
+		usleep_range(20000, 21000);
+		send_sig(SIGKILL, jt->caller, 1);
+		jt->slept = true;
+		KUNIT_EXPECT_GT(jt->test, schedule_timeout_killable(FAKE_WAIT),
+				0L);
+		complete_all(job_groups.hold);
+	}
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
+static void job_wakes_helpers_while_making(struct kunit *test)
+{
+	unsigned long before = jiffies;
+	struct completion hold;
+	struct job_test *jt;
+
+	allow_signal(SIGKILL);
+	jt = job_make(test);
+	init_completion(&hold);
+	job_be_in_groups(test, false, false);
+	job_groups.hold = &hold;
+	jt->job.thread_fn = job_hold_fn;
+	jt->job.size = 3;
+	jt->job.max_threads = 3;
+	jt->how.kill = job_kill;
+	map_job_run(&jt->job, &jt->how);
+	KUNIT_EXPECT_TRUE(test, jt->slept);
+	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
+	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
+	KUNIT_EXPECT_LT(test, jiffies - before, (unsigned long)FAKE_WAIT);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
 static int job_init(struct kunit *test)
 {
 	memset(&job_groups, 0, sizeof(job_groups));
@@ -742,6 +801,7 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE_PARAM(job_killed_but_goes_on, kill_gen_params),
 	KUNIT_CASE(job_killed_before),
 	KUNIT_CASE(job_wakes_helpers),
+	KUNIT_CASE(job_wakes_helpers_while_making),
 	{ }
 };
 
