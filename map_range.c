@@ -326,17 +326,33 @@ static void map_work_kill(void *arg)
 
 /* ---- one chunk ---- */
 
+/* How many pages of the current batch are charged already. */
+static unsigned long map_batch_charged(const struct map_range *range,
+				       const struct pin_chunk *pc)
+{
+	unsigned long off = pc->va - (pc->nr_pages << PAGE_SHIFT) -
+			    range->vaddr;
+	unsigned long charged = 0;
+	unsigned int i;
+
+	for (i = 0; i < pc->nr_runs; i++) {
+		/* Others are not charged, whoever pinned what was there before. */
+		if (pc->runs[i].held)
+			charged += range->charged(range->arg, off,
+						  pc->runs[i].nr);
+		off += (unsigned long)pc->runs[i].nr << PAGE_SHIFT;
+	}
+	return charged;
+}
+
 /* How many pages of the current batch have to be charged. */
 static unsigned long map_batch_charge(const struct map_work *work,
 				      const struct pin_chunk *pc)
 {
-	const struct map_range *range = work->range;
-	unsigned long off, charged = 0;
+	unsigned long charged = 0;
 
-	if (range->charged) {
-		off = pc->va - (pc->nr_pages << PAGE_SHIFT) - range->vaddr;
-		charged = range->charged(range->arg, off, pc->nr_pages);
-	}
+	if (work->range->charged)
+		charged = map_batch_charged(work->range, pc);
 	return pc->nr_account - min(charged, pc->nr_account);
 }
 
@@ -652,6 +668,7 @@ static unsigned long map_cut_all(const struct map_work *work,
 		}
 		nr++;
 		va = next;
+		cond_resched();
 	}
 	if (mm)
 		mmap_read_unlock(mm);
@@ -671,7 +688,7 @@ static void map_plan(struct map_work *work, struct map_chunk *single)
 	if (work->threads > 1) {
 		nr = map_cut_all(work, min_chunk, NULL, ULONG_MAX);
 		work->chunks = kvcalloc(nr, sizeof(*work->chunks),
-					GFP_KERNEL_ACCOUNT);
+					GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (work->chunks) {
 			work->nr = map_cut_all(work, min_chunk, work->chunks,
 					       nr);

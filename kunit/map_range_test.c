@@ -671,6 +671,38 @@ static void range_whole_charged(struct kunit *test)
 	mapper_done(m);
 }
 
+/*
+ * A device has pinned what is the zero page by now: that is not charged, and pays for
+ * no other page.
+ */
+static unsigned long range_charged_zero(void *arg, unsigned long offset,
+					unsigned long nr)
+{
+	/* The first page, if it is there */
+	return !offset && nr;
+}
+
+static void range_charged_was_replaced(struct kunit *test)
+{
+	const struct whole_case c = {
+		.desc = "zero page, pages",
+		.area = { { MB(2), 1, FAKE_PFN(7), PIN_LEAF_PTE, 0, FAKE_ZERO },
+			  { MB(2) + PAGE_SIZE, 99, FAKE_PFN(8), PIN_LEAF_PTE } },
+		.va = MB(2),
+		.iova = MB(2),
+		.size = 100 * PAGE_SIZE,
+		.pgsizes = FAKE_SIZES,
+	};
+	struct mapper *m = mapper_make(test, &c, 1);
+	unsigned long charged;
+
+	m->range.charged = range_charged_zero;
+	KUNIT_ASSERT_EQ(test, 0, map_range_map(&m->range, &charged));
+	KUNIT_EXPECT_EQ(test, 99UL, charged);
+	mapper_unmap(test, m, charged);
+	mapper_done(m);
+}
+
 /* ---- failures ---- */
 
 static const struct undo_case {
@@ -1270,6 +1302,7 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE_PARAM(range_whole_padata, whole_gen_params),
 	KUNIT_CASE_PARAM(range_whole_single, whole_gen_params),
 	KUNIT_CASE_PARAM(range_whole_charged, whole_gen_params),
+	KUNIT_CASE(range_charged_was_replaced),
 	KUNIT_CASE_PARAM(range_pin_fails, undo_gen_params),
 	KUNIT_CASE_PARAM(range_lowest_error, paged_gen_params),
 	KUNIT_CASE_PARAM(range_iommu_fails, undo_gen_params),
