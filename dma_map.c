@@ -260,7 +260,7 @@ static struct dma_map *dma_map_alloc(u64 iova, unsigned long vaddr, u64 size,
 	map->size = size;
 	map->prot = prot;
 	map->state = DMA_MAP_MAPPING;
-	xa_init(&map->external);
+	xa_init_flags(&map->external, XA_FLAGS_ACCOUNT);
 
 	/*
 	 * Pages may be charged and given back long after this call, by devices

@@ -164,7 +164,7 @@ int pin_record_init(struct pin_record *rec, unsigned long vaddr, size_t size)
 	rec->vaddr = vaddr;
 	rec->first = vaddr >> PIN_SPAN_SHIFT;
 	atomic_long_set(&rec->inline_state, 0);
-	xa_init(&rec->frags);
+	xa_init_flags(&rec->frags, XA_FLAGS_ACCOUNT);
 
 	if (last - rec->first < STATES_PER_WORD) {
 		rec->states = &rec->inline_state;
@@ -391,6 +391,16 @@ int pin_record_add(struct pin_record *rec, unsigned long va,
 	return 0;
 }
 
+/* Spans cleared between two chances for others to run. */
+#define CLEAR_SPANS	65536
+
+/* Is nothing recorded of a span, nor of those that share its word? */
+static bool record_word_is_empty(const struct pin_record *rec,
+				 unsigned long span)
+{
+	return !atomic_long_read(&rec->states[span / STATES_PER_WORD]);
+}
+
 /**
  * pin_record_clear - forget a range whose references are gone
  * @rec: the record
@@ -405,10 +415,19 @@ void pin_record_clear(struct pin_record *rec, unsigned long va,
 	unsigned long span = record_span(rec, va);
 	unsigned long last = record_span(rec, end - 1);
 
-	for (; span <= last; span++) {
+	while (span <= last) {
+		/* Of a large range, little may have been pinned. */
+		if (record_word_is_empty(rec, span)) {
+			span = round_down(span, STATES_PER_WORD) +
+			       STATES_PER_WORD;
+			if (!(span % CLEAR_SPANS))
+				cond_resched();
+			continue;
+		}
 		if (record_get(rec, span) == PIN_LEAF_PTE)
 			record_free_entry(xa_erase(&rec->frags, span));
 		record_unset(rec, span);
+		span++;
 	}
 }
 

@@ -423,6 +423,30 @@ static void record_clear_all(struct kunit *test)
 	pin_record_destroy(&rec);
 }
 
+/* Nearly nothing of a large range was pinned: at its ends, and in the middle. */
+static void record_clear_sparse(struct kunit *test)
+{
+	const unsigned long size = GB(300), base = GB(1) + MB(2);
+	const unsigned long at[] = { 0, GB(1), GB(150) + MB(6), GB(300) - MB(2) };
+	struct pin_run run = { FAKE_PFN(0), 512, PIN_LEAF_PTE, true };
+	struct pin_record rec = { };
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, 0, pin_record_init(&rec, base, size));
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		KUNIT_ASSERT_EQ(test, 0, pin_record_add(&rec, base + at[i],
+							&run, 1));
+	/* All but the last. */
+	pin_record_clear(&rec, base, base + at[3]);
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		KUNIT_EXPECT_EQ(test, i < 3 ? (int)PIN_LEAF_NONE :
+				(int)PIN_LEAF_PTE,
+				(int)pin_record_leaf(&rec, base + at[i]));
+	pin_record_clear(&rec, base + at[3], base + size);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&rec.frags));
+	pin_record_destroy(&rec);
+}
+
 /*
  * A part of three spans is forgotten or cleared. The first two have an entry: which
  * of them do after that?
@@ -540,6 +564,7 @@ static struct kunit_case record_cases[] = {
 	KUNIT_CASE_PARAM(record_run_unpin, held_gen_params),
 	KUNIT_CASE(record_unpin_lost),
 	KUNIT_CASE_PARAM(record_clear_all, held_gen_params),
+	KUNIT_CASE(record_clear_sparse),
 	KUNIT_CASE_PARAM(record_part, part_gen_params),
 	KUNIT_CASE_PARAM(record_no_memory, held_gen_params),
 	KUNIT_CASE(record_bounds),
