@@ -557,9 +557,12 @@ exit_record:
 
 static void __exit vfio_mt_exit(void)
 {
-	vfio_unregister_iommu_driver(&vfio_mt_ops);
-	/* backend_free() is part of this module. */
+	/*
+	 * backend_free() is part of this module; and who is late with an ioctl looks
+	 * at what VFIO frees next. Nobody opens a container any more.
+	 */
 	compat_rcu_barrier_tasks();
+	vfio_unregister_iommu_driver(&vfio_mt_ops);
 	unmap_range_module_exit();
 	map_range_module_exit();
 	pin_record_module_exit();

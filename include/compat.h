@@ -197,8 +197,13 @@ static inline int iommu_enable_nesting(struct iommu_domain *domain)
 
 /*
  * Not a matter of release, but of configuration: where call_rcu_tasks() is
- * call_rcu(), there is no rcu_barrier_tasks().
+ * call_rcu(), there is no rcu_barrier_tasks(); and with preemption, it would not
+ * wait for whom it must wait for.
  */
+#if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
+#error "vfio_mt_type1 needs CONFIG_TASKS_RCU in a kernel that is preemptible"
+#endif
+
 static inline void compat_rcu_barrier_tasks(void)
 {
 	if (IS_ENABLED(CONFIG_TASKS_RCU))
