@@ -456,9 +456,9 @@ static int dma_map_lock_new(struct backend *backend, u64 iova,
  * Without an IOMMU domain in the container nothing is pinned yet.
  *
  * Context: Process context with an mm. May sleep for long.
- * Return: 0; -EINVAL for arguments that are misaligned, wrap around or may not
- *    be mapped, -EEXIST, -ENOSPC beyond dma_entry_limit, -ENOMEM, -EINTR, or
- *    as map_range_map().
+ * Return: 0; -EINVAL for arguments that are misaligned or may not be mapped,
+ *    -%COMPAT_EWRAP for a range that wraps around, -EEXIST, -ENOSPC beyond
+ *    dma_entry_limit, -ENOMEM, -EINTR, or as map_range_map().
  */
 int dma_map_create(struct backend *backend, u64 iova, unsigned long vaddr,
 		   u64 size, int prot)
@@ -784,8 +784,8 @@ static void dma_unmap_collect(const struct backend *backend,
  * @unmapped: set to the number of bytes unmapped
  *
  * Context: Process context. May sleep for long.
- * Return: 0; -EBUSY, -EINVAL, -EFAULT for @unmap->bitmap, -EINTR; then nothing
- *    was unmapped.
+ * Return: 0; -EBUSY, -EINVAL, -%COMPAT_EWRAP for a range that wraps around,
+ *    -EFAULT for @unmap->bitmap, -EINTR; then nothing was unmapped.
  */
 int dma_map_remove(struct backend *backend, struct dma_unmap *unmap,
 		   u64 *unmapped)

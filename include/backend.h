@@ -11,16 +11,17 @@
  *		back into unpin_pages.
  * domain_sem	for writing: attach and detach of groups, start and stop of
  *		dirty tracking. Excludes everybody else, so the holder needs no
- *		other lock for any field of the container and of its mappings.
+ *		other lock for the fields of the container and of its mappings,
+ *		but for the two below.
  *		for reading: everything else, for as long as it depends on the
  *		set of domains; a map or unmap holds it until its threads are
  *		done.
  * lock		with domain_sem for reading: the tree of mappings and all fields
  *		of the mappings in it, the counters, the list of devices (with
  *		device_lock too, when it changes), the lists @unmaps and @waits.
- *		A call that is killed leaves @waits with lock alone, which is why
- *		@waits is the one field that a holder of domain_sem must not touch
- *		without it.
+ *		A call that is killed leaves @waits with lock alone, and devices
+ *		come and go with device_lock and lock: these two are the fields
+ *		that a holder of domain_sem must not touch without it.
  * then		mmap lock of the user, and what the layers below document.
  *
  * A mapping that is being pinned is in the tree, so that its place is taken, and
