@@ -45,6 +45,9 @@ MUTANTS = [
      "(pc->stop && READ_ONCE(*pc->stop))", "false"),
 
     # ---- pin_record.c ----
+    ("pin_record", "neighbours-not-cleared", "pin_record.c",
+     "!atomic_long_read(&rec->states[span / STATES_PER_WORD])",
+     "!record_get(rec, span)"),
     ("pin_record", "part-of-a-span-forgotten", "pin_record.c",
      "record_span(rec, va + PIN_SPAN_SIZE - 1)", "record_span(rec, va)"),
     ("pin_record", "pud-unpinned-as-pmds", "pin_record.c",
@@ -65,6 +68,8 @@ MUTANTS = [
      "(run->held ? FRAG_HELD : 0)", "FRAG_HELD"),
 
     # ---- lockvm_cache.c ----
+    ("lockvm_cache", "too-late-for-the-limit", "lockvm_cache.c",
+     "nr, true, owner->task, true)", "nr, true, owner->task, owner->cap)"),
     ("lockvm_cache", "no-recall", "lockvm_cache.c",
      "	ret = lockvm_account_last(pool->shared, &pool->owner, nr, pool);\n",
      "	ret = -ENOMEM;\n"),
@@ -120,6 +125,17 @@ MUTANTS = [
     ("map_job", "helpers-not-capped", "map_job.c",
      "atomic_inc_return(&map_job_helpers) <= most",
      "atomic_inc_return(&map_job_helpers) <= 1000 * most"),
+    ("map_job", "signal-does-not-get-through", "map_job.c",
+     """\
+		map_job_stop(run);
+		map_job_wake_helpers(run);
+	}
+	cancel_work_sync(&run->make);
+""",
+     """\
+	}
+	cancel_work_sync(&run->make);
+"""),
     ("map_job", "helper-stays-counted", "map_job.c",
      """\
 		put_task_struct(run->helpers[i]);
@@ -238,6 +254,8 @@ MUTANTS = [
      ""),
     ("map_range", "without-a-turn", "map_range.c",
      "		ret = lockvm_pool_take_turn(&work->pool, work->alone);\n", ""),
+    ("map_range", "device-pays-for-another-page", "map_range.c",
+     "		if (pc->runs[i].held)\n", "		if (true)\n"),
     ("map_range", "helpers-without-the-mm", "map_job.c", "how->mm", "NULL"),
     ("map_range", "seams-not-mapped", "map_range.c",
      """\
