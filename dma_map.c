@@ -913,12 +913,13 @@ static int dma_map_copy(struct dma_map *map, const struct map_target *to,
  *    made a mapping is gone and its memory is not pinned, with the domain empty
  *    and nothing pinned that was not before.
  */
-int dma_map_add_domain(struct backend *backend, struct iommu_domain *domain)
+int dma_map_add_domain(struct backend *backend, struct backend_domain *domain)
 {
 	struct map_target to = {
-		.domains = &domain,
+		.domains = &domain->domain,
 		.nr = 1,
-		.pgsizes = domain->pgsize_bitmap,
+		.pgsizes = domain->domain->pgsize_bitmap,
+		.whole = domain->whole,
 	};
 	bool copy = !list_empty(&backend->domains);
 	struct dma_map *map;

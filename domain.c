@@ -333,6 +333,61 @@ static int backend_extend_new(struct backend *backend,
 	return last > BACKEND_REACH_MIN ? domain_extend(domain, last) : 0;
 }
 
+/* Two pages that the devices of @iovas can reach, and no larger page fits. */
+static bool whole_find_iova(const struct iova_list *iovas, u64 *iova)
+{
+	unsigned int i;
+
+	for (i = 0; i < iovas->nr; i++) {
+		*iova = round_up(iovas->ranges[i].start, 2 * PAGE_SIZE) +
+			PAGE_SIZE;
+		if (*iova > iovas->ranges[i].start &&
+		    *iova + 2 * PAGE_SIZE - 1 > *iova &&
+		    *iova + 2 * PAGE_SIZE - 1 <= iovas->ranges[i].last)
+			return true;
+	}
+	return false;
+}
+
+/* Map two pages by one call and unmap the first: does the other one stay? */
+static bool whole_try(struct iommu_domain *domain, u64 iova, struct page *page)
+{
+	size_t done;
+
+	if (iommu_map(domain, iova, page_to_phys(page), 2 * PAGE_SIZE,
+		      IOMMU_READ | IOMMU_CACHE, GFP_KERNEL_ACCOUNT))
+		return true;
+	done = iommu_unmap(domain, iova, PAGE_SIZE);
+	if (done < 2 * PAGE_SIZE)
+		iommu_unmap(domain, iova + done, 2 * PAGE_SIZE - done);
+	return done != PAGE_SIZE;
+}
+
+/*
+ * Must what was mapped by one call be unmapped by one call? Not where there are page
+ * tables. But virtio-iommu passes on requests, of any size, and can only take back a
+ * request as a whole: if it is asked for the first part of one, all of it is gone. In
+ * doubt, the answer is yes, and physically contiguous memory is unmapped by one thread.
+ * @domain is empty.
+ */
+static bool domain_is_whole(struct iommu_domain *domain,
+			    const struct iova_list *iovas)
+{
+	struct page *pages;
+	bool whole = true;
+	u64 iova;
+
+	if (__ffs(domain->pgsize_bitmap) > PAGE_SHIFT ||
+	    !whole_find_iova(iovas, &iova))
+		return true;
+	pages = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN, 1);
+	if (pages) {
+		whole = whole_try(domain, iova, pages);
+		__free_pages(pages, 1);
+	}
+	return whole;
+}
+
 /* A group that comes or goes may change what its domain can map. */
 static void backend_update_sizes(struct backend *backend)
 {
@@ -351,9 +406,11 @@ static void backend_update_domains(struct backend *backend)
 	unsigned long all = ~0UL;
 
 	target->nr = 0;
+	target->whole = false;
 	backend_update_sizes(backend);
 	list_for_each_entry(domain, &backend->domains, node) {
 		target->domains[target->nr++] = domain->domain;
+		target->whole |= domain->whole;
 		all &= domain->domain->pgsize_bitmap;
 	}
 	/* Users need not know of pages smaller than theirs. */
@@ -526,10 +583,11 @@ static int attach_new_domain(struct attach *at)
 	ret = attach_msi_window(at);
 	if (ret)
 		return ret;
+	at->domain->whole = domain_is_whole(at->domain->domain, &at->iovas);
 	ret = backend_extend_new(backend, at->domain->domain);
 	if (ret)
 		return ret;
-	ret = dma_map_add_domain(backend, at->domain->domain);
+	ret = dma_map_add_domain(backend, at->domain);
 	if (ret)
 		return ret;
 	list_add(&at->g->node, &at->domain->groups);

@@ -116,9 +116,11 @@ static bool iova_contiguous(struct iommu_domain *domain, unsigned long iova)
  *
  * Unmapping a part of an IOMMU page unmaps the whole of it, so a cut must not
  * go through one. Where physical memory does not continue across the cut, or
- * not at the same offset within the larger page, there is none.
+ * not at the same offset within the larger page, there is none. With
+ * @tgt->whole, a cut must not go through physically contiguous memory at all.
  *
- * Return: 0 if @iova can be cut at, else the size of a page that may be there.
+ * Return: 0 if @iova can be cut at, else the size of a page that may be there;
+ *    with @tgt->whole, of one that is not aligned at @iova.
  */
 unsigned long map_target_cut(const struct map_target *tgt, unsigned long iova)
 {
@@ -126,6 +128,8 @@ unsigned long map_target_cut(const struct map_target *tgt, unsigned long iova)
 	unsigned long align = iova & -iova;
 	unsigned long larger = tgt->pgsizes & ~(align | (align - 1));
 
+	if (tgt->whole)
+		return iova_contiguous(domain, iova) ? align << 1 : 0;
 	if (!larger)
 		return 0;
 	/* The smallest page that could reach across. */

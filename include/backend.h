@@ -136,12 +136,14 @@ struct backend {
  * @node: in backend->domains
  * @domain: the domain
  * @groups: the groups attached to it, struct backend_group
+ * @whole: see struct map_target
  * @coherent: the IOMMU ignores requests to bypass the CPU's caches
  */
 struct backend_domain {
 	struct list_head node;
 	struct iommu_domain *domain;
 	struct list_head groups;
+	bool whole;
 	bool coherent;
 };
 
@@ -253,7 +255,7 @@ int dma_map_set_vaddr(struct backend *backend, u64 iova, unsigned long vaddr,
 int dma_map_remove(struct backend *backend, struct dma_unmap *unmap,
 		   u64 *unmapped);
 void dma_map_remove_all(struct backend *backend);
-int dma_map_add_domain(struct backend *backend, struct iommu_domain *domain);
+int dma_map_add_domain(struct backend *backend, struct backend_domain *domain);
 void dma_map_drop_domains(struct backend *backend);
 
 /* domain.c: groups, domains and what can be mapped for them */

@@ -19,6 +19,7 @@ struct iommu_domain;
  * @prot: IOMMU_READ, IOMMU_WRITE
  * @pgsizes: page sizes that any of the domains can map
  * @single: map page by page (the disable_hugepages parameter)
+ * @whole: what was mapped by one call may have to be unmapped by one call
  */
 struct map_target {
 	struct iommu_domain **domains;
@@ -26,6 +27,7 @@ struct map_target {
 	int prot;
 	unsigned long pgsizes;
 	bool single;
+	bool whole;
 };
 
 /**

@@ -22,6 +22,7 @@
  * @no_share: it attaches to no domain but its own
  * @other_driver: its IOMMU has a driver of its own
  * @coherent: which keeps caches coherent
+ * @whole: its IOMMU unmaps whole requests only
  * @attaches: how often it was attached to its own domain
  * @attached: the domain that it is attached to
  * @own: the domain that was made for it
@@ -34,6 +35,7 @@ struct fake_group {
 	bool no_share;
 	bool other_driver;
 	bool coherent;
+	bool whole;
 	unsigned int attaches;
 	struct iommu_domain *attached;
 	struct fake_domain *own;
@@ -104,6 +106,7 @@ static struct iommu_domain *fake_paging_domain_alloc(struct device *dev)
 	if (world.fails == STEP_EXTEND)
 		g->own->fail_error = -ENOSPC;
 	g->own->fail_after = 0;
+	g->own->whole = g->whole;
 	world.domains++;
 	return &g->own->domain;
 }
@@ -525,6 +528,85 @@ static void domain_reach(struct kunit *test)
 	up_write(&fm->backend.domain_sem);
 }
 
+/* ---- what must be unmapped as a whole ---- */
+
+static const struct {
+	u64 start;
+	u64 last;
+	u64 iova;	/* 0: there is no room */
+} whole_rooms[] = {
+	{ 0, U64_MAX, SZ_4K },
+	{ SZ_4K, U64_MAX, 3 * SZ_4K },
+	{ 0, 3 * SZ_4K - 1, SZ_4K },
+	{ 0, 3 * SZ_4K - 2, 0 },
+	{ MB(2) + 5, MB(4), MB(2) + 3 * SZ_4K },
+	{ U64_MAX - SZ_4K, U64_MAX, 0 },
+	{ U64_MAX - 3 * SZ_4K + 1, U64_MAX, 0 },
+	{ U64_MAX - 4 * SZ_4K + 1, U64_MAX, U64_MAX - 3 * SZ_4K + 1 },
+};
+
+static void domain_whole_iova(struct kunit *test)
+{
+	struct iova_range ranges[2] = { { 0, SZ_4K - 1 } };
+	struct iova_list list = { 2, ranges };
+	unsigned int i;
+	u64 iova;
+
+	for (i = 0; i < ARRAY_SIZE(whole_rooms); i++) {
+		ranges[1] = (struct iova_range){ whole_rooms[i].start,
+						 whole_rooms[i].last };
+		if (!whole_find_iova(&list, &iova))
+			iova = 0;
+		KUNIT_EXPECT_EQ(test, whole_rooms[i].iova, iova);
+	}
+	list.nr = 0;
+	KUNIT_EXPECT_FALSE(test, whole_find_iova(&list, &iova));
+}
+
+static void domain_whole_try(struct kunit *test)
+{
+	struct iova_range all = { 0, U64_MAX };
+	struct iova_list list = { 1, &all };
+	struct fake_domain *fd = fake_domain_create(FAKE_SIZES);
+
+	KUNIT_EXPECT_FALSE(test, domain_is_whole(&fd->domain, &list));
+	KUNIT_EXPECT_EQ(test, 1UL, fd->nr_maps);
+	fd->whole = true;
+	KUNIT_EXPECT_TRUE(test, domain_is_whole(&fd->domain, &list));
+	KUNIT_EXPECT_EQ(test, 2UL, fd->nr_maps);
+	fd->whole = false;
+	fd->short_unmap = SZ_4K;
+	KUNIT_EXPECT_TRUE(test, domain_is_whole(&fd->domain, &list));
+	fd->short_unmap = 0;
+	iommu_unmap(&fd->domain, SZ_4K, 2 * SZ_4K);
+
+	/* In doubt, yes */
+	fd->fail_error = -ENOMEM;
+	fd->fail_after = 0;
+	KUNIT_EXPECT_TRUE(test, domain_is_whole(&fd->domain, &list));
+	fd->fail_error = 0;
+	list.nr = 0;
+	KUNIT_EXPECT_TRUE(test, domain_is_whole(&fd->domain, &list));
+	KUNIT_EXPECT_EQ(test, 0UL, fake_domain_mapped(fd));
+}
+
+/* One such domain is enough for all, as long as it is there. */
+static void domain_whole_attach(struct kunit *test)
+{
+	struct fake_maps *fm = groups_make(test);
+
+	world.group[1].whole = true;
+	world.group[1].no_share = true;
+	KUNIT_ASSERT_EQ(test, 0, attach(fm, 0));
+	KUNIT_EXPECT_FALSE(test, fm->backend.target.whole);
+	KUNIT_ASSERT_EQ(test, 0, attach(fm, 1));
+	KUNIT_EXPECT_TRUE(test, fm->backend.target.whole);
+	backend_detach_group(&fm->backend,
+			     (struct iommu_group *)&world.group[1]);
+	KUNIT_EXPECT_FALSE(test, fm->backend.target.whole);
+	backend_release_domains(&fm->backend);
+}
+
 /* ---- page sizes ---- */
 
 static const struct {
@@ -909,6 +991,9 @@ static struct kunit_case domain_cases[] = {
 	KUNIT_CASE_PARAM(domain_resv, resv_gen_params),
 	KUNIT_CASE_PARAM(domain_aperture, aperture_gen_params),
 	KUNIT_CASE(domain_reach),
+	KUNIT_CASE(domain_whole_iova),
+	KUNIT_CASE(domain_whole_try),
+	KUNIT_CASE(domain_whole_attach),
 	KUNIT_CASE(domain_page_sizes),
 	KUNIT_CASE_PARAM(domain_attach, attach_gen_params),
 	KUNIT_CASE(domain_coherency),

@@ -104,6 +104,7 @@ static int fake_map_pages(struct iommu_domain *domain, unsigned long iova,
 		phys += pgsize;
 		*mapped += pgsize;
 	}
+	fd->whole_end = iova;
 	fake_unlock();
 	return ret;
 }
@@ -176,6 +177,8 @@ static size_t fake_unmap_pages(struct iommu_domain *domain, unsigned long iova,
 
 	fake_lock();
 	fd->nr_unmaps++;
+	if (fd->whole)
+		left = max_t(size_t, left, fd->whole_end - iova);
 	while (done < left) {
 		if (fd->short_unmap && iova >= fd->short_unmap)
 			break;

@@ -53,6 +53,8 @@ struct fake_stale {
  * @fail_after: and so it does when so many pages were mapped; negative for never
  * @short_unmap: unmapping ends before this address; 0 for never
  * @lost_iova: the page there is not found any more when its pfn is asked for
+ * @whole: one call unmaps all that another one mapped, if it unmaps its start
+ * @whole_end: where what was mapped by the last call ends
  */
 struct fake_domain {
 	struct list_head node;
@@ -71,6 +73,8 @@ struct fake_domain {
 	long fail_after;
 	unsigned long short_unmap;
 	unsigned long lost_iova;
+	bool whole;
+	unsigned long whole_end;
 };
 
 struct fake_domain *fake_domain_create(unsigned long pgsizes);

@@ -105,7 +105,7 @@ void dma_map_unlock(struct backend *backend)
 	to_fake(backend)->locked = false;
 }
 
-int dma_map_add_domain(struct backend *backend, struct iommu_domain *domain)
+int dma_map_add_domain(struct backend *backend, struct backend_domain *domain)
 {
 	to_fake(backend)->added++;
 	return to_fake(backend)->add_error;

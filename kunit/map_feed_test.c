@@ -477,6 +477,10 @@ static void feed_target_cut(struct kunit *test)
 				fake_domain_map(fd, c->iova - PAGE_SIZE +
 						i * PAGE_SIZE, c->pfn[i], 1));
 	KUNIT_EXPECT_EQ(test, c->page, map_target_cut(&tgt, c->iova));
+	/* Where what is mapped by one call cannot be cut, only between two calls. */
+	tgt.whole = true;
+	KUNIT_EXPECT_EQ(test, c->pfn[0] + 1 == c->pfn[1],
+			!!map_target_cut(&tgt, c->iova));
 	iommu_unmap(domain, c->iova - PAGE_SIZE, 2 * PAGE_SIZE);
 }
 

@@ -342,6 +342,10 @@ MUTANTS = [
      "			dirty_mark_all(backend);\n", ""),
 
     # ---- dirty.c ----
+    ("domain", "whole-requests-cut", "domain.c",
+     "	return done != PAGE_SIZE;\n", "	return false;\n"),
+    ("domain", "whole-domain-forgotten", "domain.c",
+     "		target->whole |= domain->whole;\n", ""),
     ("dirty", "shifted-by-one-too-many", "dirty.c",
      "(BITS_PER_LONG - view->shift)", "(BITS_PER_LONG - 1 - view->shift)"),
     ("dirty", "cleared-before-reported", "dirty.c",
