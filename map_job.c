@@ -763,8 +763,10 @@ static void map_job_wait(struct map_job_run *run)
  */
 static void map_job_end_making(struct map_job_run *run)
 {
-	if (!cancel_work(&run->make) && run->how->kill &&
-	    wait_for_completion_killable(&run->made)) {
+	if (run->how->kill &&
+	    (fatal_signal_pending(current) ||
+	     (!cancel_work(&run->make) &&
+	      wait_for_completion_killable(&run->made)))) {
 		map_job_stop(run);
 		map_job_wake_helpers(run);
 	}

@@ -590,23 +590,6 @@ static void domain_whole_try(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0UL, fake_domain_mapped(fd));
 }
 
-/* One such domain is enough for all, as long as it is there. */
-static void domain_whole_attach(struct kunit *test)
-{
-	struct fake_maps *fm = groups_make(test);
-
-	world.group[1].whole = true;
-	world.group[1].no_share = true;
-	KUNIT_ASSERT_EQ(test, 0, attach(fm, 0));
-	KUNIT_EXPECT_FALSE(test, fm->backend.target.whole);
-	KUNIT_ASSERT_EQ(test, 0, attach(fm, 1));
-	KUNIT_EXPECT_TRUE(test, fm->backend.target.whole);
-	backend_detach_group(&fm->backend,
-			     (struct iommu_group *)&world.group[1]);
-	KUNIT_EXPECT_FALSE(test, fm->backend.target.whole);
-	backend_release_domains(&fm->backend);
-}
-
 /* ---- page sizes ---- */
 
 static const struct {
@@ -802,6 +785,23 @@ static void domain_attach(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0U, world.domains);
 	for (i = 0; i < MAX_GROUPS; i++)
 		KUNIT_EXPECT_NULL(test, world.group[i].attached);
+}
+
+/* One such domain is enough for all, as long as it is there. */
+static void domain_whole_attach(struct kunit *test)
+{
+	struct fake_maps *fm = groups_make(test);
+
+	world.group[1].whole = true;
+	world.group[1].no_share = true;
+	KUNIT_ASSERT_EQ(test, 0, attach(fm, 0));
+	KUNIT_EXPECT_FALSE(test, fm->backend.target.whole);
+	KUNIT_ASSERT_EQ(test, 0, attach(fm, 1));
+	KUNIT_EXPECT_TRUE(test, fm->backend.target.whole);
+	backend_detach_group(&fm->backend,
+			     (struct iommu_group *)&world.group[1]);
+	KUNIT_EXPECT_FALSE(test, fm->backend.target.whole);
+	backend_release_domains(&fm->backend);
 }
 
 /* Groups share a domain if one driver has both, and both are coherent or not. */

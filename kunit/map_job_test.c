@@ -16,7 +16,7 @@
  * @join_error: what they get
  * @hold: from the second helper on, joining waits for it
  */
-static struct {
+static struct job_groups {
 	struct cgroup_subsys_state *css;
 	unsigned int joins;
 	int join_error;
@@ -783,6 +783,8 @@ static void job_exit(struct kunit *test)
 	if (atomic_read(&map_job_helpers))
 		fake_complain("%d helpers are still counted",
 			      atomic_read(&map_job_helpers));
+	/* Other suites run jobs, too. */
+	memset(&job_groups, 0, sizeof(job_groups));
 	fake_exit(test);
 }
 
