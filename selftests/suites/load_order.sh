@@ -22,7 +22,7 @@ report()
 
 answers()
 {
-	$selftest test --driver "$1" --gtest_filter='Info*:Table/Map*-*Mock*' \
+	$selftest test --driver "$1" --gtest_filter='Info*:Table/MapArguments.*:Table/MapMemory.*/thp*' \
 		>/tmp/log 2>&1
 	status=$?
 	[ $status -eq 0 ] || cat /tmp/log
