@@ -103,12 +103,32 @@ protected:
 
 	/* Pages charged (VmLck) since the case began. */
 	std::int64_t charged() const;
-	/* Pages pinned since the case began, of the whole machine. 0 where it is not counted.
-	 * While something is mapped this depends on how a driver pins: never record it then. */
+	/* Pages pinned since the case began, of the whole machine. While something is mapped
+	 * this depends on how a driver pins: never record it then. */
 	std::int64_t pinned() const;
-	/* For a case about pins that the stock driver is known to lose: TearDown records
-	 * the balance and does not expect it to be zero. */
-	void may_leave_pins() { leave_pins_ = true; }
+
+	/* Is it the stock driver that answers? It has bugs that ours must not have. With the
+	 * variable VFIO_MT_SHOW_STOCK_BUGS the answer is no, to see that it has them. */
+	static bool is_stock();
+	/* want() from ours; from the stock driver, which is known to do otherwise, see(). */
+	template <class T, class U>
+	void want_ours(const std::string &key, T actual, U expected, Where where = Where::current())
+	{
+		if (is_stock())
+			see(key, std::move(actual));
+		else
+			want(key, std::move(actual), std::move(expected), where);
+	}
+	/* The same for something already recorded. */
+	template <class U>
+	void expect_ours(const std::string &key, U expected, Where where = Where::current())
+	{
+		if (!is_stock())
+			expect_noted(key, to_value(std::move(expected)), where);
+	}
+	/* For a case about pins that the stock driver is known to lose: of it, TearDown
+	 * records the balance and does not expect it to be zero. */
+	void stock_may_leave_pins() { leave_pins_ = is_stock(); }
 
 	/* For the macros below. */
 	bool has_devices(std::size_t n);
@@ -120,8 +140,9 @@ private:
 	void expect_equal(
 		const std::string &key, const Value &actual, const Value &expected, Where where);
 
+	bool ready_ = false;
 	std::int64_t locked_before_ = 0;
-	std::optional<std::int64_t> pins_before_;
+	std::int64_t pins_before_ = 0;
 	bool leave_pins_ = false;
 	std::string lack_;
 };
@@ -157,6 +178,18 @@ std::ostream &operator<<(std::ostream &out, const Row &row)
 #define NEED_MEMORY(backing, size)                                                                 \
 	if (!has_memory(backing, size))                                                            \
 	GTEST_SKIP() << lack()
+/* A driver uses no more threads than there are CPUs. */
+#define NEED_CPUS(n)                                                                               \
+	if (!has_cpus(n))                                                                          \
+	GTEST_SKIP() << lack()
+
+/*
+ * For what the stock driver does wrong in a way that would spoil the machine. With
+ * the variable VFIO_MT_SHOW_STOCK_BUGS it is run all the same, to see that it does.
+ */
+#define NOT_ON_STOCK(why)                                                                          \
+	if (is_stock())                                                                            \
+	GTEST_SKIP() << "not with the stock driver: " << why
 
 /* Fills env().outcome.cases from gtest's results; main installs it. */
 void install_outcome_listener();

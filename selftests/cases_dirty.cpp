@@ -20,10 +20,10 @@ static constexpr std::uint64_t pg(std::size_t n)
 }
 
 /* A bitmap with a known filling, and its words in hex. */
-class Bitmap
+class Words
 {
 public:
-	explicit Bitmap(std::size_t words, std::uint64_t filling) : words_(words, filling) {}
+	explicit Words(std::size_t words, std::uint64_t filling) : words_(words, filling) {}
 	void *data() { return words_.data(); }
 	std::size_t bytes() const { return words_.size() * 8; }
 	std::string text() const
@@ -75,7 +75,7 @@ TEST_P(DirtyGet, Arguments)
 	if (GetParam().unaligned)
 		return;
 	/* Whatever was refused, the next one is right. */
-	Bitmap good(2, 0);
+	Words good(2, 0);
 
 	want_errno("get.then",
 		rig.container.dirty_get(iova0, ram.size(), good.data(), good.bytes()), 0);
@@ -187,7 +187,7 @@ TEST_F(DirtyCase, StartAndStop)
 	NEED_DEVICES(1);
 	const Rig rig = open_rig();
 	const Memory ram = Memory::map(4 * page);
-	Bitmap bits(1, 0);
+	Words bits(1, 0);
 	const auto get = [&] {
 		return rig.container.dirty_get(iova0, 4 * page, bits.data(), bits.bytes());
 	};
@@ -266,7 +266,7 @@ TEST_F(DirtyCase, V1Container)
 {
 	NEED_DEVICES(1);
 	const Rig rig = open_rig(1, VFIO_TYPE1_IOMMU);
-	Bitmap bits(1, 0);
+	Words bits(1, 0);
 
 	want_errno("start", rig.container.dirty_start(), EACCES);
 	want_errno("stop", rig.container.dirty_stop(), EACCES);
@@ -306,7 +306,7 @@ TEST_P(DirtyLayout, Bits)
 		const std::string key = "filled." + hex(filling);
 		const Rig rig = tracked(key);
 		/* One word more than needed: it must not change. */
-		Bitmap bits(words + 1, filling);
+		Words bits(words + 1, filling);
 
 		want_errno(key,
 			rig.container.dirty_get(
@@ -316,7 +316,7 @@ TEST_P(DirtyLayout, Bits)
 	}
 	/* The same through unmap. */
 	const Rig rig = tracked("unmap");
-	Bitmap bits(words + 1, 0x5a5a5a5a5a5a5a5a);
+	Words bits(words + 1, 0x5a5a5a5a5a5a5a5a);
 	const Result result =
 		rig.container.unmap_dirty(pg(row.at), row.pages * page, bits.data(), words * 8);
 
@@ -357,11 +357,11 @@ TEST_F(DirtyCase, UnalignedGetLeavesBits)
 	want_errno("map", rig.container.map(pg(8), ram.data(), 4 * page), 0);
 	want_errno("start", rig.container.dirty_start(), 0);
 	for (int i = 0; i < 4; i++) {
-		Bitmap bits(2, 0);
+		Words bits(2, 0);
 
 		want_errno("get." + std::to_string(i),
 			rig.container.dirty_get(pg(0), 64 * page, bits.data(), 8), 0);
-		see("bits." + std::to_string(i), bits.text());
+		want_ours("bits." + std::to_string(i), bits.text(), "0xf00 0x0");
 	}
 }
 
@@ -439,7 +439,10 @@ static const UnmapDirtyRow unmap_dirty_rows[] = {
 INSTANTIATE_TEST_SUITE_P(
 	Table, UnmapDirty, testing::ValuesIn(unmap_dirty_rows), row_name<UnmapDirtyRow>);
 
-/* The bitmap cannot be written in the middle: what went before is gone, the rest is there. */
+/*
+ * The bitmap cannot be written in the middle. Nothing is unmapped then; by the stock driver,
+ * what comes before.
+ */
 TEST_F(DirtyCase, KB07_UnmapBitmapFaultsInTheMiddle)
 {
 	NEED_DEVICES(1);
@@ -464,8 +467,8 @@ TEST_F(DirtyCase, KB07_UnmapBitmapFaultsInTheMiddle)
 	see("get.bits", hex(*reinterpret_cast<std::uint64_t *>(bits.data())));
 	want_errno(
 		"unmap", rig.container.unmap_dirty(iova0, size, bits.data(), bitmap_bytes), EFAULT);
-	see("charged.unmap", charged());
-	see("rest.pages", rig.container.unmap_all().value / static_cast<long>(page));
+	want_ours("charged.unmap", charged(), 2);
+	want_ours("rest.pages", rig.container.unmap_all().value / static_cast<long>(page), 2);
 	want("charged.after", charged(), 0);
 }
 
@@ -476,7 +479,7 @@ TEST_F(DirtyCase, ReadOnlyBitmap)
 	const Rig rig = open_rig();
 	const Memory ram = Memory::map(8 * page);
 	const Memory bits = Memory::map(page);
-	Bitmap good(1, 0);
+	Words good(1, 0);
 
 	/* The second one begins at bit 4: that path reads the bitmap first. */
 	want_errno("map.0", rig.container.map(pg(0), ram.data(), 4 * page), 0);
@@ -497,7 +500,7 @@ TEST_F(DirtyCase, HugePagesBySmallBits)
 	NEED_DEVICES(1);
 	const Rig rig = open_rig();
 	const Memory ram = allocate(Backing::thp, 2 * huge_2m);
-	Bitmap bits(17, 0);
+	Words bits(17, 0);
 
 	want_errno("start", rig.container.dirty_start(), 0);
 	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), 0);
@@ -512,7 +515,7 @@ TEST_F(DirtyCase, SecondGroupWhileTracking)
 	NEED_DEVICES(2);
 	Rig rig = open_rig();
 	const Memory ram = Memory::map(4 * page);
-	Bitmap bits(1, 0);
+	Words bits(1, 0);
 	const auto get = [&](const char *key) {
 		want_errno(key, rig.container.dirty_get(iova0, 4 * page, bits.data(), 8), 0);
 		see(std::string(key) + ".bits", bits.text());
@@ -549,7 +552,7 @@ TEST_F(DirtyCase, KB07_FailedMapWhileTracking)
 	covers({"KB07"});
 	const Rig rig = open_rig();
 	const Memory ram = Memory::map(4 * page);
-	Bitmap bits(1, 0);
+	Words bits(1, 0);
 
 	want_errno("start", rig.container.dirty_start(), 0);
 	want_errno("fault", rig.container.map_addr(iova0, 0, 4 * page), EFAULT);

@@ -75,7 +75,7 @@ protected:
 		std::string why_not;
 
 		MockCase::SetUp();
-		if (IsSkipped())
+		if (IsSkipped() || HasFatalFailure())
 			return;
 		faults_ = Faults::open(why_not);
 		if (!faults_)
@@ -547,7 +547,7 @@ protected:
 	void SetUp() override
 	{
 		FailNth::SetUp();
-		if (IsSkipped())
+		if (IsSkipped() || HasFatalFailure())
 			return;
 		if (GetParam().helpers)
 			helpers_.emplace();

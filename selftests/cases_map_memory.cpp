@@ -654,8 +654,8 @@ TEST_F(MemoryCase, VdsoAndVvar)
 
 	if (!vdso)
 		GTEST_SKIP() << "this process has no vdso";
-	/* Pages of the kernel image: reserved, so type1 unpins none of them. */
-	may_leave_pins();
+	/* Pages of the kernel image: reserved, so the stock driver unpins none of them. */
+	stock_may_leave_pins();
 	want_errno("vdso.write", rig.container.map_addr(iova0, vdso, page), EFAULT);
 	see_errno("vdso.read", rig.container.map_addr(iova0, vdso, page, rd));
 	see("vdso.charged", charged());

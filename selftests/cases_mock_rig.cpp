@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -547,6 +546,8 @@ void MockRig::forget()
 void MockCase::SetUp()
 {
 	VfioCase::SetUp();
+	if (HasFatalFailure())
+		return;
 	mock_ = Mock::open(mock_lack_);
 	if (!mock_)
 		GTEST_SKIP() << mock_lack_;
@@ -632,12 +633,6 @@ bool MockCase::has_mock_iommu()
 		"needs the mock IOMMU, and this kernel has another (guest/run --iommu none): " +
 		errno_name(-mock_->info().iommu_error);
 	return false;
-}
-
-bool MockCase::is_stock()
-{
-	return module_refs(stock_module).has_value() && !module_refs(mt_module).has_value() &&
-	       !std::getenv("VFIO_MT_SHOW_STOCK_BUGS");
 }
 
 void MockCase::want_dirty(const std::string &key, const Container &container, std::size_t pages,

@@ -339,8 +339,7 @@ TEST_F(Threads, KB19_LastGroupLeavesUnderIoctls)
 {
 	NEED_DEVICES(1);
 	covers({"KB19"});
-	if (module_refs(stock_module) && !module_refs(mt_module))
-		GTEST_SKIP() << "not with the stock driver: it may use freed memory";
+	NOT_ON_STOCK("it may use freed memory");
 	const Rig rig = open_rig();
 	const Memory ram = Memory::map(8 * page);
 	const auto user = [&](std::size_t i) {

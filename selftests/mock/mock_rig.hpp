@@ -211,7 +211,6 @@ protected:
 	void may_unmap_nothing() { unmap_nothing_ = true; }
 
 	bool has_mock_iommu();
-	bool is_stock();
 	const std::string &mock_lack() const { return mock_lack_; }
 
 	template <class... Args>
@@ -272,13 +271,5 @@ void limit_locked_memory(std::uint64_t pages);
 #define NEED_MOCK_IOMMU()                                                                          \
 	if (!has_mock_iommu())                                                                     \
 	GTEST_SKIP() << mock_lack()
-
-/*
- * For what the stock driver does wrong in a way that would spoil the machine. With
- * the variable VFIO_MT_SHOW_STOCK_BUGS it is run all the same, to see that it does.
- */
-#define NOT_ON_STOCK(why)                                                                          \
-	if (is_stock())                                                                            \
-	GTEST_SKIP() << "not with the stock driver: " << why
 
 } // namespace selftest
