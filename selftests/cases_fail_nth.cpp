@@ -459,26 +459,6 @@ static Memory populated(Backing backing, std::size_t size)
 	return memory;
 }
 
-/*
- * Pages of a file, no two of them contiguous, in whichever direction the kernel hands them
- * out: every second one is touched first, then the others. Untouched ones in front of them.
- */
-static Memory scattered(std::size_t pages, std::size_t untouched)
-{
-	const Fd file(make_memfd(pages * page));
-	Memory memory = Memory::reserve((pages + untouched) * page, huge_2m);
-
-	if (untouched)
-		memory.place(
-			0, untouched * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
-	memory.place(
-		untouched * page, pages * page, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
-	for (const std::size_t first : {0, 1})
-		for (std::size_t i = first; i < pages; i += 2)
-			*memory.at((untouched + i) * page) = std::byte{1};
-	return memory;
-}
-
 static const std::vector<SweptMemory> &swept_memories()
 {
 	static const std::vector<SweptMemory> rows = {
@@ -487,9 +467,9 @@ static const std::vector<SweptMemory> &swept_memories()
 		{"SmallPopulated",
 			[](const Mock &) { return populated(Backing::small, 600 * page); }},
 		{"ReadOnly", [](const Mock &) { return populated(Backing::small, 24 * page); }, rd},
-		{"Scattered16", [](const Mock &) { return scattered(16, 0); }},
-		{"Scattered50", [](const Mock &) { return scattered(50, 0); }},
-		{"Scattered100", [](const Mock &) { return scattered(100, 0); }},
+		{"Scattered16", [](const Mock &) { return scattered(16); }},
+		{"Scattered50", [](const Mock &) { return scattered(50); }},
+		{"Scattered100", [](const Mock &) { return scattered(100); }},
 		{"KB12_ZeroPages", [](const Mock &) { return Memory::map(8 * page, PROT_READ); },
 			rd, true},
 		{"KB17_ZeroPagesAmongMany", [](const Mock &) { return scattered(80, 3); }, rd,
@@ -617,7 +597,7 @@ TEST_F(FailNth, UnmapByHelpers)
 	NEED_MOCK_IOMMU();
 	const WithHelpers helpers;
 	const MockRig rig = open_mock({x86, amd});
-	const Memory ram = scattered(2 * huge_2m / page, 0);
+	const Memory ram = scattered(2 * huge_2m / page);
 
 	/* So that the caller has not unmapped everything before there is a helper. */
 	mock().slow_unmap(20000);
@@ -664,7 +644,7 @@ TEST_F(FailNth, UnmapAll)
 {
 	NEED_MOCK_IOMMU();
 	const MockRig rig = open_mock({x86, amd});
-	const Memory ram = populated(Backing::small, 16 * page), holes = scattered(40, 0),
+	const Memory ram = populated(Backing::small, 16 * page), holes = scattered(40),
 		     huge = populated(Backing::thp, huge_2m);
 
 	sweep({.prepare =

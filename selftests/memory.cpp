@@ -241,6 +241,23 @@ void populate(const Memory &memory)
 		*reinterpret_cast<volatile std::byte *>(memory.at(at)) = std::byte{0};
 }
 
+Memory scattered(std::size_t pages, std::size_t untouched)
+{
+	constexpr int rw = PROT_READ | PROT_WRITE;
+	const int fd = make_memfd(pages * page);
+	Memory memory = Memory::reserve((pages + untouched) * page, huge_2m);
+
+	if (untouched)
+		memory.place(0, untouched * page, rw, MAP_PRIVATE | MAP_ANONYMOUS);
+	memory.place(untouched * page, pages * page, rw, MAP_SHARED, fd);
+	::close(fd);
+	/* Every second one is touched first, then the others. */
+	for (const std::size_t first : {0, 1})
+		for (std::size_t i = first; i < pages; i += 2)
+			*memory.at((untouched + i) * page) = std::byte{1};
+	return memory;
+}
+
 bool split_huge_pages(const Memory &memory)
 {
 	char range[100];

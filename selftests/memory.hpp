@@ -85,6 +85,12 @@ Memory allocate(Backing backing, std::size_t size, const std::string &file_dir =
 void populate(const Memory &memory);
 
 /*
+ * Populated pages of a file, no two of them contiguous, in whichever direction the kernel
+ * hands them out; untouched ones in front of them.
+ */
+Memory scattered(std::size_t pages, std::size_t untouched = 0);
+
+/*
  * Make small pages of transparent huge ones: they stay where they are, one after the other.
  * Only root can, with debugfs.
  */
