@@ -4,7 +4,10 @@
  * vfio-pci fills in at the first fault: it is neither pinned nor charged.
  */
 #include "case.hpp"
+#include "mock/mock_rig.hpp"
+#include "proc.hpp"
 
+#include <cstdlib>
 #include <cstring>
 
 namespace selftest
@@ -21,23 +24,61 @@ class BarCase : public VfioCase
 protected:
 	Rig two() { return open_dma_rig(2); }
 
-	/* The first device reads the second's identification register through the IOMMU. */
-	void want_peer_read(const std::string &key, Rig &rig, std::uint64_t bar_iova)
+	/* What the first device reads at an address, through the IOMMU. */
+	std::string peer_reads(const std::string &key, Rig &rig, std::uint64_t iova)
 	{
 		const Memory scratch = Memory::map(page);
-		std::vector<Edu> one;
 
 		std::memset(scratch.data(), 0x77, page);
 		want_errno(
 			key + ".scratch", rig.container.map(scratch_iova, scratch.data(), page), 0);
-		rig.engines[0].start_read(bar_iova, 4);
+		rig.engines[0].start_read(iova, 4);
 		want(key + ".read_ended", rig.engines[0].wait(), true);
 		rig.engines[0].start_write(scratch_iova, 4);
 		want(key + ".write_ended", rig.engines[0].wait(), true);
-		/* 0x010000ed: version 1.0 of an edu */
-		want(key + ".id", hex(*reinterpret_cast<std::uint32_t *>(scratch.data())),
-			"0x10000ed");
 		want_unmapped(key + ".unmap", rig.container.unmap(scratch_iova, page), 1);
+		return hex(register_at(scratch.data()));
+	}
+	/* 0x010000ed: version 1.0 of an edu. It is at the start of the BAR, and nowhere else. */
+	void want_peer_read(const std::string &key, Rig &rig, std::uint64_t bar_iova)
+	{
+		want(key + ".id", peer_reads(key, rig, bar_iova), "0x10000ed");
+	}
+	/* Each page that is mapped from iova0 on is this one of the BAR, and what the CPU reads. */
+	void want_bar_pages(const std::string &key, Rig &rig, const std::byte *memory,
+		const std::vector<std::uint64_t> &pages)
+	{
+		std::string why_not;
+		const auto mock = Mock::open(why_not);
+
+		for (std::size_t i = 0; i < pages.size(); i++) {
+			const std::string at = key + "." + std::to_string(i);
+			const std::string read = peer_reads(at, rig, iova0 + i * page);
+
+			want(at, read, hex(register_at(memory + i * page)));
+			want(at + ".is_first", read == "0x10000ed", pages[i] == 0);
+		}
+		if (!mock)
+			return;
+		/* The registers of the others cannot be told apart; their addresses can. */
+		const auto pfns = mock->translate(env().devices.at(0).bdf, iova0, pages.size());
+
+		for (std::size_t i = 0; i < pages.size(); i++)
+			want(key + ".page." + std::to_string(i), pfns[i] - first_pfn(), pages[i]);
+	}
+
+private:
+	static std::uint32_t register_at(const std::byte *at)
+	{
+		return *reinterpret_cast<const volatile std::uint32_t *>(at);
+	}
+	/* Where the second device's BAR is. */
+	static std::uint64_t first_pfn()
+	{
+		const auto resources =
+			read_file("/sys/bus/pci/devices/" + env().devices.at(1).bdf + "/resource");
+
+		return std::strtoull(resources.value_or("").c_str(), nullptr, 16) / page;
 	}
 };
 
@@ -86,16 +127,20 @@ TEST_F(BarCase, KB15_PartOfBar)
 	Rig rig = two();
 	Memory space = Memory::reserve(16 * page, page);
 
-	/* BAR pages 2…5 at page 4 of the space */
+	/* BAR pages 2…5 at page 4 of the space, and behind them 0 and 1 */
 	want_errno("mmap",
 		rig.devices[1].map_region_at(bar, rw, space.at(4 * page), 4 * page, 2 * page), 0);
+	want_errno("mmap.first",
+		rig.devices[1].map_region_at(bar, rw, space.at(8 * page), 2 * page), 0);
 	want_errno("inside", rig.container.map(iova0, space.at(5 * page), 2 * page), 0);
+	want_bar_pages("inside", rig, space.at(5 * page), {3, 4});
 	want_unmapped("inside.unmap", rig.container.unmap(iova0, 2 * page), 2);
 	want_errno("from_before", rig.container.map(iova0, space.at(3 * page), 3 * page), EFAULT);
-	want_errno("to_after", rig.container.map(iova0, space.at(6 * page), 4 * page), EFAULT);
-	want_errno("whole", rig.container.map(iova0, space.at(4 * page), 4 * page), 0);
+	want_errno("to_after", rig.container.map(iova0, space.at(8 * page), 4 * page), EFAULT);
+	want_errno("whole", rig.container.map(iova0, space.at(4 * page), 6 * page), 0);
+	want_bar_pages("whole", rig, space.at(4 * page), {2, 3, 4, 5, 0, 1});
 	want("charged", charged(), 0);
-	want_unmapped("whole.unmap", rig.container.unmap(iova0, 4 * page), 4);
+	want_unmapped("whole.unmap", rig.container.unmap(iova0, 6 * page), 6);
 }
 
 /* KB15: RAM and BAR in one mapping, in several orders; only RAM is charged. */
