@@ -402,7 +402,44 @@ TEST_F(Lifecycle, ThreadEnds)
 	want_unmapped("unmap", unmapped, pages);
 }
 
-/* KB20: killed while it maps memory that has to be cleared first. */
+/*
+ * KB23: a device that has no reset, as edu has none. That is its VFIO driver's business: the
+ * group is attached, mapped for and detached as any other.
+ */
+TEST_F(Lifecycle, KB23_NoReset)
+{
+	NEED_DEVICES(1);
+	NEED_EDU();
+	covers({"KB23"});
+	const Memory ram = Memory::map(size);
+
+	fill(ram.bytes(0, 256), 23);
+	for (const char *round : {"first", "again"}) {
+		const std::string key = std::string(round) + ".";
+		Rig rig = open_dma_rig(1);
+		vfio_device_info info = {};
+
+		info.argsz = sizeof(info);
+		want_errno(key + "info",
+			Result::of(::ioctl(rig.devices[0].fd(), VFIO_DEVICE_GET_INFO, &info)), 0);
+		want(key + "has_reset", (info.flags & VFIO_DEVICE_FLAGS_RESET) != 0, false);
+		see_errno(
+			key + "reset", Result::of(::ioctl(rig.devices[0].fd(), VFIO_DEVICE_RESET)));
+		want_errno(key + "map", rig.container.map(iova0, ram.data(), size), 0);
+		want(key + "copied", run_copies(rig.engines, {{iova0, iova0 + 9 * page, 256}}),
+			true);
+		want(key + "data", filled(ram.bytes(9 * page, 256), 23), true);
+		std::memset(ram.at(9 * page), 0, 256);
+		want_unmapped(key + "unmap", rig.container.unmap(iova0, size), pages);
+		rig.engines.clear();
+		rig.devices.clear();
+		want_errno(key + "detach", rig.groups[0].unset_container(), 0);
+	}
+	want("charged", charged(), 0);
+	want("pinned", pinned(), 0);
+}
+
+/* KB20: killed while it maps, or unmaps, memory that takes a while. */
 struct KillRow {
 	const char *name;
 	Backing backing;
