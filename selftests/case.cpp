@@ -220,6 +220,17 @@ bool VfioCase::has_edu()
 	return false;
 }
 
+bool VfioCase::has_cpus(unsigned n)
+{
+	const unsigned cpus = std::thread::hardware_concurrency();
+
+	current().needs.push_back("cpus>=" + std::to_string(n));
+	if (cpus >= n)
+		return true;
+	lack_ = "needs " + std::to_string(n) + " CPUs, has " + std::to_string(cpus);
+	return false;
+}
+
 bool VfioCase::has_memory(Backing backing, std::size_t size)
 {
 	current().needs.push_back(

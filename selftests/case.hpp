@@ -134,6 +134,7 @@ protected:
 	bool has_devices(std::size_t n);
 	bool has_edu();
 	bool has_memory(Backing backing, std::size_t size);
+	bool has_cpus(unsigned n);
 	const std::string &lack() const { return lack_; }
 
 private:

@@ -457,10 +457,6 @@ private:
 	std::vector<int> gone_;
 };
 
-#define NEED_CPUS(n)                                                                               \
-	if (last_cpu() < (n)-1)                                                                    \
-	GTEST_SKIP() << "needs " #n " CPUs"
-
 /* All but one CPU go while helpers are at work on each of them. */
 TEST_F(Control, CpusGoDuringAMap)
 {

@@ -116,6 +116,7 @@ private:
 TEST_P(Exact, KB21_Populated)
 {
 	NEED_DEVICES(1);
+	NEED_CPUS(GetParam());
 	covers({"KB21"});
 	const Rig rig = open_rig();
 
@@ -168,6 +169,7 @@ protected:
 TEST_P(ExactMixed, KB21_ZeroPagesAndBars)
 {
 	NEED_DEVICES(1);
+	NEED_CPUS(GetParam());
 	covers({"KB12", "KB15", "KB21"});
 	const Rig rig = open_rig();
 
@@ -182,6 +184,7 @@ TEST_P(ExactMixed, KB21_ZeroPagesAndBars)
 TEST_P(ExactMixed, KB21_ExternallyPinned)
 {
 	NEED_DEVICES(1);
+	NEED_CPUS(GetParam());
 	covers({"KB18", "KB21"});
 	const Charging charging(GetParam(), 64);
 	MockRig rig = open_mock({mock_device::emulated0});
@@ -239,6 +242,7 @@ TEST_P(ExactMixed, KB21_ExternallyPinned)
 TEST_P(ExactMixed, KB21_TwoAtOnce)
 {
 	NEED_DEVICES(1);
+	NEED_CPUS(GetParam());
 	covers({"KB19", "KB21"});
 	const Charging charging(GetParam(), 64);
 	const Rig rig = open_rig();
@@ -300,6 +304,7 @@ TEST_P(ExactMixed, KB21_TwoAtOnce)
 TEST_P(ExactMixed, KB21_TwoProcesses)
 {
 	NEED_DEVICES(1);
+	NEED_CPUS(GetParam());
 	covers({"KB19", "KB21"});
 	const Charging charging(GetParam(), 64);
 	const Rig rig = open_rig();
