@@ -37,6 +37,45 @@ static int job_cgroup_attach_task_all(struct task_struct *from,
 	return job_groups.join_error ? : cgroup_attach_task_all(from, task);
 }
 
+/* More than anybody's guest has. */
+#define JOB_CPUS	128
+
+/**
+ * struct job_cpus - CPUs as a case says, if it says anything
+ * @faked: it does
+ * @allowed: those that the caller may use
+ * @online: those that there are
+ */
+static struct {
+	bool faked;
+	DECLARE_BITMAP(allowed, JOB_CPUS);
+	DECLARE_BITMAP(online, JOB_CPUS);
+} job_cpus;
+
+/* A mask of the kernel's has no bits but for the CPUs that there may be. */
+static const unsigned long *job_mask(const struct cpumask *mask)
+{
+	if (!job_cpus.faked)
+		return cpumask_bits(mask);
+	if (mask == &get_current()->cpus_mask)
+		return job_cpus.allowed;
+	if (mask != cpu_online_mask)
+		fake_complain("CPUs of another mask are counted");
+	return job_cpus.online;
+}
+
+static unsigned int job_next_cpu(unsigned int cpu, const struct cpumask *a,
+				 const struct cpumask *b)
+{
+	return find_next_and_bit(job_mask(a), job_mask(b),
+				 job_cpus.faked ? JOB_CPUS : nr_cpu_ids, cpu);
+}
+
+#undef for_each_cpu_and
+#define for_each_cpu_and(cpu, a, b)					\
+	for ((cpu) = job_next_cpu(0, a, b);				\
+	     (cpu) < (job_cpus.faked ? JOB_CPUS : nr_cpu_ids);		\
+	     (cpu) = job_next_cpu((cpu) + 1, a, b))
 #define task_css(task, subsys)		job_task_css(task, subsys)
 #define cgroup_attach_task_all(from, task) \
 	job_cgroup_attach_task_all(from, task)
@@ -176,31 +215,53 @@ static void job_expect_done(struct kunit *test, struct job_test *jt)
 
 /* ---- how many threads ---- */
 
-static const struct {
+static const struct limit_case {
 	unsigned int limit;
-	unsigned int cpus;
+	unsigned int allowed;	/* so many CPUs, from the first on */
+	unsigned int online;
 	unsigned int threads;
 } limits[] = {
-	{ 0, 1, 1 }, { 0, 2, 2 }, { 1, 1, 1 }, { 1, 2, 1 }, { 2, 1, 1 },
-	{ 2, 2, 2 }, { 3, 2, 2 }, { 1000, 2, 2 }, { UINT_MAX, 1, 1 },
+	/* Chosen: as many as there are CPUs, up to 16 */
+	{ 0, 1, 1, 1 }, { 0, 2, 2, 2 }, { 0, 15, 15, 15 }, { 0, 16, 16, 16 },
+	{ 0, 17, 17, 16 }, { 0, 64, 64, 16 }, { 0, JOB_CPUS, JOB_CPUS, 16 },
+	/* What the administrator says, up to the CPUs */
+	{ 1, 1, 1, 1 }, { 1, 64, 64, 1 }, { 2, 1, 1, 1 }, { 3, 2, 2, 2 },
+	{ 3, 64, 64, 3 }, { 16, 64, 64, 16 }, { 17, 64, 64, 17 },
+	{ 64, 64, 64, 64 }, { 1000, 64, 64, 64 }, { UINT_MAX, 1, 1, 1 },
+	{ UINT_MAX, JOB_CPUS, JOB_CPUS, JOB_CPUS },
+	/* Some are not the caller's, or offline */
+	{ 0, 1, 64, 1 }, { 0, 4, 64, 4 }, { 0, 64, 4, 4 }, { 1000, 64, 1, 1 },
+	{ 1000, 40, 64, 40 }, { 1000, 64, 40, 40 },
+	/* All that the caller may use are offline */
+	{ 0, 0, 64, 1 }, { 1000, 0, 64, 1 }, { 1, 0, 1, 1 },
 };
+
+static void limit_desc(const struct limit_case *c, char *desc)
+{
+	sprintf(desc, "limit %u, %u CPUs allowed, %u online", c->limit,
+		c->allowed, c->online);
+}
+
+KUNIT_ARRAY_PARAM(limit, limits, limit_desc);
 
 /* Never more than there are CPUs for the caller. */
 static void job_threads(struct kunit *test)
 {
-	unsigned int i;
+	const struct limit_case *c = test->param_value;
 
-	for (i = 0; i < ARRAY_SIZE(limits); i++) {
-		if (limits[i].cpus > num_online_cpus())
-			continue;
-		set_cpus_allowed_ptr(get_current(), limits[i].cpus == 1 ?
-				     cpumask_of(0) : cpu_possible_mask);
-		if (limits[i].cpus == 1 || num_online_cpus() == 2)
-			KUNIT_EXPECT_EQ_MSG(test, limits[i].threads,
-					    map_job_threads(limits[i].limit),
-					    "limit %u", limits[i].limit);
-	}
+	job_cpus.faked = true;
+	bitmap_set(job_cpus.allowed, 0, c->allowed);
+	bitmap_set(job_cpus.online, 0, c->online);
+	KUNIT_EXPECT_EQ(test, c->threads, map_job_threads(c->limit));
+}
+
+/* The same with the CPUs of this machine. */
+static void job_threads_here(struct kunit *test)
+{
+	set_cpus_allowed_ptr(get_current(), cpumask_of(0));
+	KUNIT_EXPECT_EQ(test, 1U, map_job_threads(1000));
 	set_cpus_allowed_ptr(get_current(), cpu_possible_mask);
+	KUNIT_EXPECT_EQ(test, num_online_cpus(), map_job_threads(1000));
 }
 
 /* ---- ranges ---- */
@@ -773,6 +834,7 @@ static void job_wakes_helpers_while_making(struct kunit *test)
 static int job_init(struct kunit *test)
 {
 	memset(&job_groups, 0, sizeof(job_groups));
+	memset(&job_cpus, 0, sizeof(job_cpus));
 	atomic_set(&map_job_helpers, 0);
 	return fake_init(test);
 }
@@ -789,7 +851,8 @@ static void job_exit(struct kunit *test)
 }
 
 static struct kunit_case job_cases[] = {
-	KUNIT_CASE(job_threads),
+	KUNIT_CASE_PARAM(job_threads, limit_gen_params),
+	KUNIT_CASE(job_threads_here),
 	KUNIT_CASE_PARAM(job_split, split_gen_params),
 	KUNIT_CASE_PARAM(job_split_in_order, split_gen_params),
 	KUNIT_CASE(job_helper_comes),

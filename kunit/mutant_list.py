@@ -110,6 +110,10 @@ MUTANTS = [
      "	ret = -ENOMEM;\n"),
 
     # ---- map_job.c ----
+    ("map_job", "as-many-threads-as-cpus", "map_job.c",
+     "		limit = MAP_JOB_THREADS_DEFAULT;\n", "		limit = UINT_MAX;\n"),
+    ("map_job", "cpus-that-are-offline-counted", "map_job.c",
+     "cpu_online_mask", "&current->cpus_mask"),
     ("map_job", "chunk-one-unit-too-long", "map_job.c",
      "roundup(*start + 1, chunk)", "roundup(*start + 2, chunk)"),
     ("map_job", "helpers-not-woken", "map_job.c",
