@@ -89,7 +89,7 @@ protected:
 	void expect_noted(
 		const std::string &key, const Value &expected, Where where = Where::current());
 
-	/* Numbers of shared/known-bugs.md that this case is about. */
+	/* Numbers of doc/known-bugs.md that this case is about. */
 	void covers(std::initializer_list<const char *> numbers);
 
 	/* Opens groups [first, first + n) of the environment, and sets the IOMMU. Verifies who

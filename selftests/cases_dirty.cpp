@@ -344,9 +344,9 @@ INSTANTIATE_TEST_SUITE_P(Table, DirtyLayout,
 	row_name<LayoutRow>);
 
 /*
- * A get whose first bit is not the first of a word: the stock driver shifts its
- * own bitmap and leaves it shifted, so that each further get shows more pages
- * beyond the mapping as dirty.
+ * A get whose first bit is not the first of a word shows what is mapped, each time. The
+ * stock driver shifts its own bitmap and leaves it shifted, so that each further get shows
+ * more pages beyond the mapping as dirty.
  */
 TEST_F(DirtyCase, UnalignedGetLeavesBits)
 {

@@ -161,8 +161,8 @@ INSTANTIATE_TEST_SUITE_P(Table, Limits, testing::ValuesIn(limit_rows), row_name<
 using LimitsCase = VfioCase;
 
 /*
- * Two reasons to fail in one map: too little room, and a hole. The stock driver
- * goes from front to back, so what comes first in memory is the error.
+ * Two reasons to fail in one map: too little room, and a hole. What comes first in
+ * memory is the error, also if several threads map.
  */
 TEST_F(LimitsCase, KB21_LimitAndHole)
 {

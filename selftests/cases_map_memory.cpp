@@ -344,7 +344,7 @@ static const MemoryRow memory_rows[] = {
 		"KB12"},
 	{"KB12_zero_pages_between", Backing::small, 0, mixed_zero, "KB12"},
 	{"small_cold_write", Backing::small, 0, [] { return cold(Backing::small, 16 * page, wr); }},
-	/* The huge zero page is an ordinary page to type1. */
+	/* The huge zero page is an ordinary page to both drivers. */
 	{"KB12_huge_zero_page", Backing::thp, huge_2m,
 		[] { return cold(Backing::thp, 2 * huge_2m, rd); }, "KB12"},
 
