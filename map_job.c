@@ -143,6 +143,52 @@ bool map_job_charges_hugetlb(void)
 #endif
 }
 
+/**
+ * map_job_lacks_cpus - would more CPUs have given a job many more threads?
+ * @threads: how many it was planned for
+ * @limit: as for map_job_threads()
+ *
+ * Context: Process context.
+ * Return: Whether it has all threads that map_job_threads() allows, and would
+ *    have had twice as many if the caller were allowed on all CPUs.
+ */
+bool map_job_lacks_cpus(unsigned int threads, unsigned int limit)
+{
+	unsigned int most = min_t(unsigned int, num_online_cpus(),
+				  limit ? : MAP_JOB_THREADS_DEFAULT);
+
+	return threads >= map_job_threads(limit) && 2 * threads <= most;
+}
+
+/**
+ * map_job_is_throttled - is memory being had slowly because of memory.high?
+ * @mm: who is charged for it
+ *
+ * The kernel holds up whoever charges to a cgroup beyond that limit, but does not
+ * count for how long. What pins leaves no pages that could be reclaimed: a cgroup
+ * that was held up is at its limit still.
+ *
+ * Context: Process context.
+ * Return: Whether the cgroup, or one above it, has reached its limit, or nearly.
+ */
+bool map_job_is_throttled(struct mm_struct *mm)
+{
+#ifdef CONFIG_MEMCG
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(mm), *at;
+	unsigned long high;
+	bool is = false;
+
+	for (at = memcg; at && !is; at = parent_mem_cgroup(at)) {
+		high = READ_ONCE(at->memory.high);
+		is = page_counter_read(&at->memory) >= high - high / 16;
+	}
+	mem_cgroup_put(memcg);
+	return is;
+#else
+	return false;
+#endif
+}
+
 /* ---- on the caller's behalf ---- */
 
 /**
@@ -481,8 +527,10 @@ static void map_job_run_padata(struct map_job_run *run)
  *
  * Context: Process context. May sleep; a fatal signal shortens that, if
  *    there is @how->kill.
+ * Return: How many threads worked on it, at the same time.
  */
-void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
+unsigned int map_job_run(struct padata_mt_job *job,
+			 const struct map_job_how *how)
 {
 	struct map_job_helper *helpers = NULL;
 	struct map_job_run run = {
@@ -493,6 +541,7 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 		.idle = LIST_HEAD_INIT(run.idle),
 		.busy = LIST_HEAD_INIT(run.busy),
 	};
+	unsigned int worked = 1;
 	int i;
 
 	spin_lock_init(&run.lock);
@@ -501,12 +550,16 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 				   GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 	if (!helpers) {
 		map_job_work(&run, job->start, job->start + job->size);
-		return;
+		return worked;
 	}
 	for (i = 0; i < job->max_threads - 1; i++)
 		list_add(&helpers[i].node, &run.idle);
 	map_job_run_padata(&run);
+	/* Whoever came took the room of one that had left, if there was. */
+	for (i = 0; i < job->max_threads - 1; i++)
+		worked += !!helpers[i].task;
 	kvfree(helpers);
+	return worked;
 }
 
 #else /* !HAVE_PADATA_MT */
@@ -518,9 +571,10 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
  * @job: the job
  * @how: what else it needs
  * @caller: who runs it
- * @lock: protects @next, @left, @helpers, @nr_helpers and @killed
+ * @lock: protects @next, @left, @worked, @helpers, @nr_helpers and @killed
  * @next: start of the next range to hand out
  * @left: size of what is not handed out
+ * @worked: threads that were handed something
  * @helpers: the helpers made so far; a reference is held on each
  * @nr_helpers: how many
  * @killed: a fatal signal hit the caller: hand nothing out any more
@@ -536,6 +590,7 @@ struct map_job_run {
 	spinlock_t lock;
 	unsigned long next;
 	unsigned long left;
+	unsigned int worked;
 	struct task_struct **helpers;
 	unsigned int nr_helpers;
 	bool killed;
@@ -564,9 +619,9 @@ static void map_job_release_helper(void)
 	atomic_dec(&map_job_helpers);
 }
 
-/* Hand out the next range. */
-static bool map_job_next(struct map_job_run *run, unsigned long *start,
-			 unsigned long *end)
+/* Hand out the next range; @first: the thread's first one. */
+static bool map_job_next(struct map_job_run *run, bool first,
+			 unsigned long *start, unsigned long *end)
 {
 	struct padata_mt_job *job = run->job;
 	unsigned long chunk = roundup(max(job->min_chunk, 1UL), job->align);
@@ -579,6 +634,7 @@ static bool map_job_next(struct map_job_run *run, unsigned long *start,
 		*end = min(roundup(*start + 1, chunk), *start + run->left);
 		run->next = *end;
 		run->left -= *end - *start;
+		run->worked += first;
 	}
 	spin_unlock(&run->lock);
 	return more;
@@ -587,8 +643,10 @@ static bool map_job_next(struct map_job_run *run, unsigned long *start,
 static void map_job_work(struct map_job_run *run)
 {
 	unsigned long start, end;
+	bool first = true;
 
-	while (map_job_next(run, &start, &end)) {
+	while (map_job_next(run, first, &start, &end)) {
+		first = false;
 		run->job->thread_fn(start, end, run->job->fn_arg);
 		cond_resched();
 		if (current == run->caller.task && run->how->kill &&
@@ -800,8 +858,10 @@ static void map_job_run_threads(struct map_job_run *run)
  *
  * Context: Process context. May sleep; a fatal signal shortens that, if
  *    there is @how->kill.
+ * Return: How many threads worked on it.
  */
-void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
+unsigned int map_job_run(struct padata_mt_job *job,
+			 const struct map_job_how *how)
 {
 	struct map_job_run run = {
 		.job = job,
@@ -813,7 +873,7 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 	};
 
 	if (!job->size)
-		return;
+		return 0;
 	spin_lock_init(&run.lock);
 	if (job->max_threads > 1)
 		run.helpers = kcalloc(job->max_threads - 1,
@@ -821,12 +881,13 @@ void map_job_run(struct padata_mt_job *job, const struct map_job_how *how)
 				      GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 	if (!run.helpers) {
 		map_job_work(&run);
-		return;
+		return run.worked;
 	}
 
 	init_completion(&run.idle);
 	map_job_run_threads(&run);
 	kfree(run.helpers);
+	return run.worked;
 }
 
 #endif /* HAVE_PADATA_MT */

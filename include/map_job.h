@@ -25,6 +25,9 @@ struct map_job_how {
 
 unsigned int map_job_threads(unsigned int limit);
 bool map_job_charges_hugetlb(void);
-void map_job_run(struct padata_mt_job *job, const struct map_job_how *how);
+bool map_job_lacks_cpus(unsigned int threads, unsigned int limit);
+bool map_job_is_throttled(struct mm_struct *mm);
+unsigned int map_job_run(struct padata_mt_job *job,
+			 const struct map_job_how *how);
 
 #endif /* VFIO_MT_MAP_JOB_H */

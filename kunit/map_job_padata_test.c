@@ -86,6 +86,8 @@ static void fake_padata_do_multithreaded(struct padata_mt_job *job)
 #define map_job_run			padata_job_run
 #define map_job_threads			padata_job_threads
 #define map_job_charges_hugetlb		padata_job_charges_hugetlb
+#define map_job_lacks_cpus		padata_job_lacks_cpus
+#define map_job_is_throttled		padata_job_is_throttled
 #include "../map_job.c"
 
 #define UNITS	100
@@ -203,7 +205,7 @@ static struct padata_look *padata_look_at(struct kunit *test, bool sleep)
 	look->caller = get_current();
 	look->sleep = sleep;
 	init_completion(&look->came);
-	padata_job_run(&job, &how);
+	KUNIT_EXPECT_EQ(test, 2U, padata_job_run(&job, &how));
 	KUNIT_ASSERT_NOT_NULL(test, look->worker);
 	return look;
 }

@@ -264,6 +264,22 @@ static void job_threads_here(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, num_online_cpus(), map_job_threads(1000));
 }
 
+/* CPUs are what a job lacks if it has all threads that it may, and half of them. */
+static void job_lacks_cpus(struct kunit *test)
+{
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU is all there is");
+	KUNIT_EXPECT_FALSE(test, map_job_lacks_cpus(map_job_threads(0), 0));
+	set_cpus_allowed_ptr(get_current(), cpumask_of(0));
+	KUNIT_EXPECT_TRUE(test, map_job_lacks_cpus(1, 0));
+	KUNIT_EXPECT_TRUE(test, map_job_lacks_cpus(1, 2));
+	/* The administrator wants no more. */
+	KUNIT_EXPECT_FALSE(test, map_job_lacks_cpus(1, 1));
+	set_cpus_allowed_ptr(get_current(), cpu_possible_mask);
+	/* It was not worth more. */
+	KUNIT_EXPECT_FALSE(test, map_job_lacks_cpus(1, 0));
+}
+
 /* ---- ranges ---- */
 
 static const struct split_case {
@@ -302,15 +318,17 @@ static void job_split(struct kunit *test)
 {
 	const struct split_case *c = test->param_value;
 	struct job_test *jt = job_make(test);
+	unsigned int threads;
 
 	jt->job.start = c->start;
 	jt->job.size = c->size;
 	jt->job.align = c->align;
 	jt->job.min_chunk = c->min_chunk;
 	jt->job.max_threads = c->max_threads;
-	map_job_run(&jt->job, &jt->how);
+	threads = map_job_run(&jt->job, &jt->how);
 	job_expect_done(test, jt);
 	KUNIT_EXPECT_EQ(test, c->ranges, jt->nr);
+	KUNIT_EXPECT_EQ(test, threads, jt->nr_threads);
 }
 
 /* Alone, ranges are done in order, and none crosses a chunk's end. */
@@ -355,7 +373,7 @@ static void job_helper_comes(struct kunit *test)
 	struct job_test *jt = job_make(test);
 
 	jt->job.thread_fn = job_wait_fn;
-	map_job_run(&jt->job, &jt->how);
+	KUNIT_EXPECT_EQ(test, 2U, map_job_run(&jt->job, &jt->how));
 	job_expect_done(test, jt);
 	KUNIT_EXPECT_EQ(test, 2U, jt->nr_threads);
 }
@@ -853,6 +871,7 @@ static void job_exit(struct kunit *test)
 static struct kunit_case job_cases[] = {
 	KUNIT_CASE_PARAM(job_threads, limit_gen_params),
 	KUNIT_CASE(job_threads_here),
+	KUNIT_CASE(job_lacks_cpus),
 	KUNIT_CASE_PARAM(job_split, split_gen_params),
 	KUNIT_CASE_PARAM(job_split_in_order, split_gen_params),
 	KUNIT_CASE(job_helper_comes),

@@ -14,13 +14,11 @@
 /* Jobs run either way: see map_job_padata_test.c. */
 static bool range_by_padata;
 
-static void range_job_run(struct padata_mt_job *job,
-			  const struct map_job_how *how)
+static unsigned int range_job_run(struct padata_mt_job *job,
+				  const struct map_job_how *how)
 {
-	if (range_by_padata)
-		padata_job_run(job, how);
-	else
-		map_job_run(job, how);
+	return range_by_padata ? padata_job_run(job, how) :
+				 map_job_run(job, how);
 }
 
 /* Do helpers charge huge pages of a pool to whom they should? */

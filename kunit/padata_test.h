@@ -8,6 +8,7 @@
 struct map_job_how;
 struct padata_mt_job;
 
-void padata_job_run(struct padata_mt_job *job, const struct map_job_how *how);
+unsigned int padata_job_run(struct padata_mt_job *job,
+			    const struct map_job_how *how);
 
 #endif /* VFIO_MT_KUNIT_PADATA_TEST_H */
