@@ -47,6 +47,8 @@
 
 #include "include/compat.h"
 #include "include/lockvm_cache.h"
+#include "include/map_stat.h"
+#include "include/vfio_mt_trace.h"
 
 /**
  * struct lockvm_mm - what all open pools of an mm share
@@ -392,6 +394,16 @@ static bool lockvm_cache_take(struct lockvm_cache *cache, unsigned long nr)
 	return true;
 }
 
+/* Charge what a cache draws. It is seldom enough to be counted at once. */
+static int lockvm_refill(const struct lockvm_pool *pool, unsigned long nr)
+{
+	int ret = lockvm_account(&pool->owner, nr);
+
+	map_stat_add(MAP_STAT_REFILLS, 1);
+	trace_refill(nr, ret);
+	return ret;
+}
+
 /*
  * Draw @nr pages that are needed, and some in advance; the credit that there is
  * stays. shared->sem is held for reading.
@@ -406,10 +418,10 @@ static int lockvm_cache_draw(struct lockvm_cache *cache, unsigned long nr)
 	if (left > 0 && !pool->shared->exact)
 		ahead = min_t(unsigned long, left, pool->batch);
 	if (ahead)
-		ret = lockvm_account(&pool->owner, nr + ahead);
+		ret = lockvm_refill(pool, nr + ahead);
 	if (ret == -ENOMEM) {
 		ahead = 0;
-		ret = nr ? lockvm_account(&pool->owner, nr) : 0;
+		ret = nr ? lockvm_refill(pool, nr) : 0;
 	}
 	if (ret)
 		return ret;

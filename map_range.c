@@ -50,13 +50,16 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "include/compat.h"
 #include "include/map_job.h"
 #include "include/map_range.h"
+#include "include/map_stat.h"
 #include "include/pin_chunk.h"
+#include "include/vfio_mt_trace.h"
 
 struct map_tune map_tune = {
 	.max_threads = 0,
@@ -110,6 +113,7 @@ struct map_chunk {
  * @idx: number of the chunk being worked on; ULONG_MAX for none
  * @stop: give that chunk up
  * @cache: its locked_vm cache
+ * @pins: what it has pinned, in chunks that were done
  * @pc: pins
  * @feed: maps
  * @pages: for pinning
@@ -122,6 +126,7 @@ struct map_worker {
 	unsigned long idx;
 	bool stop;
 	struct lockvm_cache cache;
+	struct map_stat_pins pins;
 	struct pin_chunk pc;
 	struct map_feed feed;
 	union {
@@ -141,6 +146,7 @@ static struct kmem_cache *map_worker_cache;
  * @leaves: huge leaves may be pinned as a whole
  * @alone: nobody else may charge to the mm
  * @threads: most threads that may work on it
+ * @sum: what it comes to
  * @chunks: the chunks in order
  * @nr: how many
  * @pool: what is charged
@@ -157,6 +163,7 @@ struct map_work {
 	bool leaves;
 	bool alone;
 	unsigned int threads;
+	struct map_stat_sum *sum;
 	struct map_chunk *chunks;
 	unsigned long nr;
 	struct lockvm_pool pool;
@@ -229,6 +236,7 @@ static struct map_worker *map_worker_alloc(void)
 		return NULL;
 	worker->idx = 0;
 	worker->stop = false;
+	worker->pins = (struct map_stat_pins){ };
 	worker->pc.pages = worker->pages;
 	worker->pc.max_pages = ARRAY_SIZE(worker->pages);
 	worker->pc.runs = worker->runs;
@@ -470,6 +478,7 @@ static void map_chunk_open(struct map_work *work, struct map_worker *worker,
 	pc->leaves = work->leaves;
 	pc->stop = &worker->stop;
 	pc->leaf = PIN_LEAF_NONE;
+	pc->count = (struct map_stat_pins){ };
 	pc->error = 0;
 
 	worker->feed.open_left = chunk != work->chunks;
@@ -508,12 +517,28 @@ static int map_chunk_do(struct map_work *work, struct map_worker *worker,
 	if (!ret)
 		ret = map_feed_close(feed, &chunk->tail);
 	chunk->head = feed->head;
-	if (!ret)
+	if (!ret) {
+		map_stat_pins_add(&worker->pins, &pc->count);
 		return 0;
+	}
 
 	map_chunk_undo(work, chunk, feed->va, feed->ext, feed->nr);
 	lockvm_cache_uncharge(&worker->cache, chunk->charged);
 	chunk->charged = 0;
+	return ret;
+}
+
+/* Do a chunk, and have it seen by whoever listens. */
+static int map_chunk_traced(struct map_work *work, struct map_worker *worker,
+			    struct map_chunk *chunk)
+{
+	bool traced = trace_chunk_enabled();
+	u64 begun = traced ? ktime_get_ns() : 0;
+	int ret = map_chunk_do(work, worker, chunk);
+
+	if (traced)
+		trace_chunk(chunk->va, chunk->end - chunk->va, ret,
+			    ktime_get_ns() - begun);
 	return ret;
 }
 
@@ -527,7 +552,7 @@ static void map_work_chunk(struct map_work *work, unsigned long idx)
 		return;
 	}
 	if (map_worker_begin(work, worker, idx)) {
-		ret = map_chunk_do(work, worker, &work->chunks[idx]);
+		ret = map_chunk_traced(work, worker, &work->chunks[idx]);
 		if (ret)
 			map_work_fail(work, idx, ret, false);
 		else
@@ -799,8 +824,17 @@ static void map_undo_fn(unsigned long start, unsigned long end, void *arg)
 	}
 }
 
+static unsigned long map_chunks_done(const struct map_work *work)
+{
+	unsigned long idx, done = 0;
+
+	for (idx = 0; idx < work->nr; idx++)
+		done += work->chunks[idx].done;
+	return done;
+}
+
 /* Undo the chunks that were done. */
-static void map_undo(struct map_work *work)
+static void map_undo(struct map_work *work, int error)
 {
 	struct map_job_how how = { };
 	struct padata_mt_job job = {
@@ -812,6 +846,8 @@ static void map_undo(struct map_work *work)
 		.max_threads = work->threads,
 	};
 
+	if (trace_undo_enabled())
+		trace_undo(work->range->iova, map_chunks_done(work), error);
 	map_job_run(&job, &how);
 }
 
@@ -823,6 +859,7 @@ static void map_again(struct map_work *work)
 
 	work->threads = 1;
 	for (attempt = 0; attempt < MAP_ATTEMPTS; attempt++) {
+		map_stat_add(MAP_STAT_SOFT_RETRIES, 1);
 		work->fail = ULONG_MAX;
 		work->error = 0;
 		for (idx = 0; idx < work->nr && !work->error; idx++)
@@ -851,7 +888,7 @@ static int map_work_run(struct map_work *work)
 	};
 	int ret;
 
-	map_job_run(&job, &how);
+	work->sum->threads = map_job_run(&job, &how);
 	if (work->error && work->soft && !work->killed)
 		map_again(work);
 	ret = work->error;
@@ -861,12 +898,13 @@ static int map_work_run(struct map_work *work)
 	if (!ret)
 		ret = map_join(work);
 	if (ret)
-		map_undo(work);
+		map_undo(work, ret);
 	return ret;
 }
 
 static int map_work_charging(struct map_work *work)
 {
+	struct map_stat_sum *sum = work->sum;
 	struct map_worker *worker, *next;
 	struct map_chunk single = { };
 	int ret = 0;
@@ -876,6 +914,10 @@ static int map_work_charging(struct map_work *work)
 		ret = lockvm_pool_take_turn(&work->pool, work->alone);
 	if (!ret) {
 		map_plan(work, &single);
+		sum->planned = work->threads;
+		trace_map_begin(work->range->vaddr, work->range->iova,
+				work->range->size, work->threads, work->nr,
+				work->from);
 		ret = map_work_run(work);
 	}
 	if (ret)
@@ -883,8 +925,11 @@ static int map_work_charging(struct map_work *work)
 	else
 		lockvm_pool_close(&work->pool);
 
-	list_for_each_entry_safe(worker, next, &work->workers, node)
+	list_for_each_entry_safe(worker, next, &work->workers, node) {
+		if (!ret)
+			map_stat_pins_add(&sum->pins, &worker->pins);
 		map_worker_free(worker);
+	}
 	if (work->chunks != &single)
 		kvfree(work->chunks);
 	return ret;
@@ -907,14 +952,36 @@ static int map_work_all(struct map_work *work)
 
 /* Map; @again: it may succeed with nobody else charging. */
 static int map_range_try(const struct map_range *range, bool alone,
-			 unsigned long *charged, bool *again)
+			 struct map_stat_sum *sum, unsigned long *charged,
+			 bool *again)
 {
-	struct map_work work = { .range = range, .alone = alone };
+	struct map_work work = { .range = range, .alone = alone, .sum = sum };
 	int ret = map_work_all(&work);
 
+	if (alone)
+		map_stat_add(MAP_STAT_ALONE_RETRIES, 1);
 	*charged = work.pool.used;
 	*again = ret == -ENOMEM && work.pool.crowded;
 	return ret;
+}
+
+/* A map that began at @begun is over. */
+static void map_range_over(const struct map_range *range,
+			   struct map_stat_sum *sum, u64 begun, int error)
+{
+	const struct map_stat_pins *pins = &sum->pins;
+	unsigned int limit = READ_ONCE(map_tune.max_threads);
+
+	sum->ns = ktime_get_ns() - begun;
+	if (!error)
+		sum->ptes = (range->size >> PAGE_SHIFT) - pins->unheld -
+			    pins->pmds * PIN_SPAN_PAGES -
+			    pins->puds * PIN_PUD_PAGES;
+	trace_map_end(range->iova, sum, error, false);
+	map_stat_map(sum, error);
+	if (!error && unlikely(sum->ns > MAP_STAT_SLOW_NS))
+		map_stat_tell_slow(sum, map_job_is_throttled(range->owner.mm),
+				   map_job_lacks_cpus(sum->planned, limit));
 }
 
 /**
@@ -931,6 +998,8 @@ static int map_range_try(const struct map_range *range, bool alone,
  */
 int map_range_map(const struct map_range *range, unsigned long *charged)
 {
+	struct map_stat_sum sum = { .size = range->size };
+	u64 begun = ktime_get_ns();
 	bool again;
 	int ret;
 
@@ -940,9 +1009,10 @@ int map_range_map(const struct map_range *range, unsigned long *charged)
 		       range->size))
 		return -EFAULT;
 
-	ret = map_range_try(range, false, charged, &again);
+	ret = map_range_try(range, false, &sum, charged, &again);
 	if (again)
-		ret = map_range_try(range, true, charged, &again);
+		ret = map_range_try(range, true, &sum, charged, &again);
+	map_range_over(range, &sum, begun, ret);
 	return ret;
 }
 
@@ -958,7 +1028,13 @@ int map_range_map(const struct map_range *range, unsigned long *charged)
 int map_range_copy(const struct map_range *range,
 		   const struct map_target *from)
 {
-	struct map_work work = { .range = range, .from = from };
+	struct map_stat_sum sum = { .size = range->size };
+	struct map_work work = { .range = range, .from = from, .sum = &sum };
+	u64 begun = ktime_get_ns();
+	int ret = map_work_all(&work);
 
-	return map_work_all(&work);
+	sum.ns = ktime_get_ns() - begun;
+	trace_map_end(range->iova, &sum, ret, true);
+	map_stat_copy(&sum, ret);
+	return ret;
 }

@@ -309,8 +309,10 @@ static void pin_chunk_add_pages(struct pin_chunk *pc, unsigned int first_run,
 		pfn = page_to_pfn(pc->pages[i]);
 		zero = is_zero_pfn(pfn);
 		/* It is always there; a reference to it is never kept. */
-		if (unlikely(zero))
+		if (unlikely(zero)) {
 			unpin_user_page(pc->pages[i]);
+			pc->count.unheld++;
+		}
 		if (likely(!PageReserved(pc->pages[i])))
 			pc->nr_account++;
 		pin_chunk_add(pc, first_run, pfn, 1, !zero);
@@ -348,6 +350,7 @@ static int pin_chunk_pages(struct pin_chunk *pc)
 	struct pin_run run;
 	long ret = 0;
 
+	pc->count.fallbacks[pc->why]++;
 	while (left) {
 		cond_resched();
 		if (pin_chunk_stopped(pc)) {
@@ -365,6 +368,7 @@ static int pin_chunk_pages(struct pin_chunk *pc)
 			if (ret)
 				break;
 			pin_chunk_add(pc, first_run, run.pfn, run.nr, false);
+			pc->count.unheld += run.nr;
 			ret = run.nr;
 		}
 		pc->va += ret << PAGE_SHIFT;
@@ -444,11 +448,24 @@ static bool pin_page_keeps(struct page *page, unsigned long pfn,
 	       !PageReserved(page);
 }
 
+/* Why is there no leaf at pc->va that one reference could stand for? */
+static enum map_fallback pin_chunk_no_leaf(const struct pin_chunk *pc)
+{
+	unsigned long pfn;
+
+	if (current->mm != pc->mm)
+		return MAP_FALLBACK_FOREIGN;
+	if (pc->write && pin_leaf_at(pc->mm, pc->va, false, &pfn) >= PIN_LEAF_PMD)
+		return MAP_FALLBACK_ACCESS;
+	return MAP_FALLBACK_SMALL;
+}
+
 /*
  * Of the pinned leaves, how many are what they seem to be? Steps 1 to 3 at the
- * top of the file. Sets how big they are: only a single one may be a PUD.
+ * top of the file. Sets how big they are: only a single one may be a PUD. If it
+ * is none, says why.
  */
-static unsigned int pin_leaves_verify(const struct pin_chunk *pc,
+static unsigned int pin_leaves_verify(struct pin_chunk *pc,
 				      const struct pin_leaves *leaves,
 				      enum pin_leaf *leaf)
 {
@@ -468,14 +485,20 @@ static unsigned int pin_leaves_verify(const struct pin_chunk *pc,
 		if (pfns[i] != leaves->pfn[i] ||
 		    !pin_page_keeps(leaves->page[i], pfns[i], PIN_SPAN_PAGES))
 			break;
+	if (!nr)
+		pc->why = pin_chunk_no_leaf(pc);
+	else if (!i)
+		pc->why = pfns[0] != leaves->pfn[0] ? MAP_FALLBACK_MOVED :
+						      MAP_FALLBACK_FOLIO;
 	return i;
 }
 
-/* How many leaves to try in one go. */
-static unsigned int pin_chunk_max_leaves(const struct pin_chunk *pc)
+/* How many leaves to try in one go. If none, says why. */
+static unsigned int pin_chunk_max_leaves(struct pin_chunk *pc)
 {
 	unsigned long size = pc->end - pc->va, nr = PIN_LEAVES;
 
+	pc->why = pc->leaves ? MAP_FALLBACK_PART : MAP_FALLBACK_OFF;
 	if (!pc->leaves || !IS_ALIGNED(pc->va, PIN_SPAN_SIZE) ||
 	    size < PIN_SPAN_SIZE)
 		return 0;
@@ -507,7 +530,7 @@ static void pin_chunk_add_leaf(struct pin_chunk *pc, unsigned long pfn,
 	pc->va += nr << PAGE_SHIFT;
 }
 
-/* Try to pin leaves from pc->va on. Returns false if there is none. */
+/* Try to pin leaves from pc->va on. False, and pc->why, if there is none. */
 static bool pin_chunk_leaf(struct pin_chunk *pc)
 {
 	unsigned int max = pin_chunk_max_leaves(pc), nr, i;
@@ -519,10 +542,13 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 		return false;
 	/* Populated with small pages: not worth a pin to find out. */
 	if (pc->leaf == PIN_LEAF_NONE &&
-	    pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE)
+	    pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE) {
+		pc->why = pin_chunk_no_leaf(pc);
 		return false;
+	}
 
 	pc->leaf = PIN_LEAF_NONE;
+	pc->why = MAP_FALLBACK_SMALL;
 	pin_leaves_pin(pc, max, &leaves);
 	if (!leaves.nr)
 		return false;
@@ -531,6 +557,10 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 		unpin_user_page(leaves.page[i]);
 	for (i = 0; i < nr; i++)
 		pin_chunk_add_leaf(pc, leaves.pfn[i], leaf);
+	if (leaf == PIN_LEAF_PUD)
+		pc->count.puds += nr;
+	else
+		pc->count.pmds += nr;
 	if (nr == max)
 		pc->leaf = leaf;
 	return nr;

@@ -23,10 +23,13 @@
 #include <linux/math64.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/timekeeping.h>
 
 #include "include/compat.h"
 #include "include/map_job.h"
 #include "include/map_range.h"
+#include "include/map_stat.h"
+#include "include/vfio_mt_trace.h"
 
 /* Extents in a batch: a batch is one call to the IOMMU driver, and one sync. */
 #define UNMAP_EXTENTS		256
@@ -440,14 +443,8 @@ static unsigned long unmap_plan(struct unmap_work *work, unsigned int threads)
 	return nr;
 }
 
-/**
- * map_range_unmap - unmap and unpin a range
- * @range: the range, all of which is mapped. Its record is of no use any more:
- *         the caller destroys it.
- *
- * Context: Process context. May sleep. Signals do not stop it.
- */
-void map_range_unmap(const struct map_range *range)
+/* Unmap a range. Returns how many threads worked on it. */
+static unsigned int unmap_all(const struct map_range *range)
 {
 	struct unmap_work work = { .range = range };
 	struct map_job_how how = { };
@@ -458,13 +455,32 @@ void map_range_unmap(const struct map_range *range)
 		.min_chunk = 1,
 		.max_threads = unmap_threads(range),
 	};
+	unsigned int threads = 1;
 
 	if (job.max_threads > 1)
 		job.size = unmap_plan(&work, job.max_threads);
 	if (job.size)
-		map_job_run(&job, &how);
+		threads = map_job_run(&job, &how);
 	else
 		unmap_interval(range, range->vaddr,
 			       range->vaddr + range->size, true);
 	kfree(work.cuts);
+	return threads;
+}
+
+/**
+ * map_range_unmap - unmap and unpin a range
+ * @range: the range, all of which is mapped. Its record is of no use any more:
+ *         the caller destroys it.
+ *
+ * Context: Process context. May sleep. Signals do not stop it.
+ */
+void map_range_unmap(const struct map_range *range)
+{
+	u64 begun = ktime_get_ns(), ns;
+	unsigned int threads = unmap_all(range);
+
+	ns = ktime_get_ns() - begun;
+	trace_unmap(range->iova, range->size, threads, ns);
+	map_stat_unmap(threads, ns);
 }

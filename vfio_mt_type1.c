@@ -14,6 +14,7 @@
  *	map_range.c unmap_range.c		a range of memory	(map_range.h)
  *	map_feed.c map_job.c			the IOMMU; threads
  *	pin_chunk.c pin_record.c lockvm_cache.c	user memory
+ *	map_stat.c				counters, trace events
  *	include/compat.h			the kernel's version
  *
  * Context: process context; VFIO calls attach_group, detach_group and release
@@ -31,6 +32,7 @@
 
 #include "include/backend.h"
 #include "include/compat.h"
+#include "include/map_stat.h"
 #include "include/vfio_driver_ops.h"
 
 /* ---- parameters ---- */
@@ -541,12 +543,14 @@ static int __init vfio_mt_init(void)
 	ret = unmap_range_module_init();
 	if (ret)
 		goto exit_map;
+	map_stat_module_init();
 	ret = vfio_register_iommu_driver(&vfio_mt_ops);
 	if (ret)
-		goto exit_unmap;
+		goto exit_stat;
 	return 0;
 
-exit_unmap:
+exit_stat:
+	map_stat_module_exit();
 	unmap_range_module_exit();
 exit_map:
 	map_range_module_exit();
@@ -563,6 +567,7 @@ static void __exit vfio_mt_exit(void)
 	 */
 	compat_rcu_barrier_tasks();
 	vfio_unregister_iommu_driver(&vfio_mt_ops);
+	map_stat_module_exit();
 	unmap_range_module_exit();
 	map_range_module_exit();
 	pin_record_module_exit();

@@ -7,6 +7,7 @@
 
 #include <linux/types.h>
 
+#include "map_stat.h"
 #include "pin_record.h"
 
 struct mm_struct;
@@ -30,6 +31,8 @@ struct page;
  * @nr_pages: pages in @runs
  * @nr_account: how many of them count as locked memory
  * @leaf: how the span before was pinned, if as a leaf: this one may be, too
+ * @why: why the current span is pinned page by page, if it is
+ * @count: what was pinned of the chunk; of no use once anything has failed
  * @error: what stopped the pinning behind @runs
  */
 struct pin_chunk {
@@ -48,6 +51,8 @@ struct pin_chunk {
 	unsigned long nr_pages;
 	unsigned long nr_account;
 	enum pin_leaf leaf;
+	enum map_fallback why;
+	struct map_stat_pins count;
 	int error;
 };
 

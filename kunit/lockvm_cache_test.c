@@ -15,6 +15,12 @@ static unsigned int lockvm_warnings;
 #undef pr_warn_ratelimited
 #define pr_warn_ratelimited(fmt, ...) \
 	(lockvm_warnings++, no_printk(fmt, ##__VA_ARGS__))
+/* How often a cache drew. */
+static unsigned int lockvm_refills;
+
+#include "../include/map_stat.h"
+#define map_stat_add(item, nr) \
+	(lockvm_refills += (item) == MAP_STAT_REFILLS ? (nr) : 0)
 #undef pr_fmt
 #include "../lockvm_cache.c"
 
@@ -210,6 +216,29 @@ static void lockvm_steps(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, used, fake->mm.locked);
 	lockvm_uncharge(&owner, pool.used);
 	KUNIT_EXPECT_TRUE(test, list_empty(&lockvm_mms));
+}
+
+/* As often as something is charged for a cache, it is counted. */
+static void lockvm_counted(struct kunit *test)
+{
+	struct lockvm_owner owner = fake_owner(false);
+	struct lockvm_cache cache;
+	struct lockvm_pool pool;
+
+	fake->mm.limit = 100;
+	lockvm_refills = 0;
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&pool, &owner, 16, 1000));
+	lockvm_cache_open(&cache, &pool);
+	KUNIT_EXPECT_EQ(test, 0, lockvm_cache_charge(&cache, 4));
+	KUNIT_EXPECT_EQ(test, 1U, lockvm_refills);
+	KUNIT_EXPECT_EQ(test, 0, lockvm_cache_charge(&cache, 16));
+	KUNIT_EXPECT_EQ(test, 1U, lockvm_refills);
+	KUNIT_EXPECT_EQ(test, 16UL, lockvm_cache_room(&cache, 1000));
+	KUNIT_EXPECT_EQ(test, 2U, lockvm_refills);
+	/* Refused in advance, and then as it is. */
+	KUNIT_EXPECT_EQ(test, 0, lockvm_cache_charge(&cache, 80));
+	KUNIT_EXPECT_EQ(test, 4U, lockvm_refills);
+	lockvm_pool_cancel(&pool);
 }
 
 /* ---- any sequence of charges ---- */
@@ -920,6 +949,7 @@ static struct kunit_case lockvm_cases[] = {
 	KUNIT_CASE(lockvm_killed),
 	KUNIT_CASE(lockvm_mm_gone),
 	KUNIT_CASE_PARAM(lockvm_steps, cache_gen_params),
+	KUNIT_CASE(lockvm_counted),
 	KUNIT_CASE_PARAM(lockvm_exact, random_gen_params),
 	KUNIT_CASE(lockvm_calls),
 	KUNIT_CASE_PARAM(lockvm_room, room_gen_params),

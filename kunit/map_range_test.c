@@ -9,6 +9,7 @@
  */
 #include "seam.h"
 #include "../include/map_job.h"
+#include "../include/map_stat.h"
 #include "padata_test.h"
 
 /* Jobs run either way: see map_job_padata_test.c. */
@@ -21,6 +22,16 @@ static unsigned int range_job_run(struct padata_mt_job *job,
 				 map_job_run(job, how);
 }
 
+/* What was counted of the last map. */
+static struct map_stat_sum range_sum;
+static int range_error;
+
+static void range_stat_map(const struct map_stat_sum *sum, int error)
+{
+	range_sum = *sum;
+	range_error = error;
+}
+
 /* Do helpers charge huge pages of a pool to whom they should? */
 static bool range_hugetlb_for_all;
 
@@ -28,9 +39,11 @@ static bool range_hugetlb_for_all;
 #undef current
 #define current fake_current()
 #define map_job_run range_job_run
+#define map_stat_map range_stat_map
 #define map_job_charges_hugetlb() range_hugetlb_for_all
 #include "../map_range.c"
 #undef map_job_charges_hugetlb
+#undef map_stat_map
 #undef map_job_run
 #undef current
 #define current get_current()
@@ -585,6 +598,22 @@ static void mapper_unmap(struct kunit *test, struct mapper *m,
 	KUNIT_EXPECT_TRUE(test, mapper_is_clean(m));
 }
 
+/* All pages were counted once, and so was each reference. */
+static void range_counted(struct kunit *test, const struct whole_case *c)
+{
+	const struct map_stat_pins *pins = &range_sum.pins;
+
+	KUNIT_EXPECT_EQ(test, 0, range_error);
+	KUNIT_EXPECT_EQ(test, c->size, range_sum.size);
+	KUNIT_EXPECT_EQ(test, c->pins,
+			range_sum.ptes + pins->pmds + pins->puds);
+	KUNIT_EXPECT_EQ(test, c->size >> PAGE_SHIFT,
+			range_sum.ptes + pins->unheld + pins->pmds * PMD_PAGES +
+			pins->puds * PUD_PAGES);
+	KUNIT_EXPECT_GE(test, range_sum.threads, 1U);
+	KUNIT_EXPECT_LE(test, range_sum.threads, range_sum.planned);
+}
+
 static void range_whole_by(struct kunit *test, unsigned int max_threads,
 			   bool padata, unsigned int nr_domains)
 {
@@ -603,6 +632,7 @@ static void range_whole_by(struct kunit *test, unsigned int max_threads,
 	KUNIT_EXPECT_EQ(test, c->pins, fake->mm.nr_pins);
 	KUNIT_EXPECT_EQ(test, mapper_account(m), charged);
 	KUNIT_EXPECT_EQ(test, charged, fake->mm.locked);
+	range_counted(test, c);
 	fake_domain_forget(m->ref);
 	mapper_unmap(test, m, charged);
 	mapper_done(m);

@@ -33,8 +33,10 @@ MUTANTS = [
      "	nr = min(nr, (pc->batch - pc->nr_pages) / PIN_SPAN_PAGES + 1);\n", ""),
     ("pin_chunk", "zero-page-stays-pinned", "pin_chunk.c",
      """\
-		if (unlikely(zero))
+		if (unlikely(zero)) {
 			unpin_user_page(pc->pages[i]);
+			pc->count.unheld++;
+		}
 """,
      ""),
     ("pin_chunk", "reserved-pages-charged", "pin_chunk.c",
@@ -43,6 +45,15 @@ MUTANTS = [
      "!pfn_is_unheld(*pfn)", "false"),
     ("pin_chunk", "stop-not-noticed", "pin_chunk.c",
      "(pc->stop && READ_ONCE(*pc->stop))", "false"),
+
+    ("pin_chunk", "leaves-not-counted", "pin_chunk.c",
+     "		pc->count.pmds += nr;\n", "		;\n"),
+    ("pin_chunk", "part-of-a-span-is-off", "pin_chunk.c",
+     "pc->leaves ? MAP_FALLBACK_PART : MAP_FALLBACK_OFF", "MAP_FALLBACK_OFF"),
+    ("pin_chunk", "moved-leaf-is-no-folio", "pin_chunk.c",
+     "pfns[0] != leaves->pfn[0]", "false"),
+    ("pin_chunk", "access-is-small-pages", "pin_chunk.c",
+     "		return MAP_FALLBACK_ACCESS;\n", "		return MAP_FALLBACK_SMALL;\n"),
 
     # ---- pin_record.c ----
     ("pin_record", "neighbours-not-cleared", "pin_record.c",
@@ -108,6 +119,9 @@ MUTANTS = [
     ("lockvm_cache", "device-refused-at-once", "lockvm_cache.c",
      "	ret = lockvm_account_last(shared, owner, nr, NULL);\n",
      "	ret = -ENOMEM;\n"),
+
+    ("lockvm_cache", "refills-not-counted", "lockvm_cache.c",
+     "	map_stat_add(MAP_STAT_REFILLS, 1);\n", ""),
 
     # ---- map_job.c ----
     ("map_job", "as-many-threads-as-cpus", "map_job.c",
@@ -259,7 +273,7 @@ MUTANTS = [
     ("map_range", "never-alone", "map_range.c",
      """\
 	if (again)
-		ret = map_range_try(range, true, charged, &again);
+		ret = map_range_try(range, true, &sum, charged, &again);
 """,
      ""),
     ("map_range", "without-a-turn", "map_range.c",
@@ -279,6 +293,47 @@ MUTANTS = [
      "min(charged, pc->nr_account)", "0"),
     ("map_range", "helpers-fault-hugetlb-in", "map_range.c",
      "worth > 1 && map_is_for_caller(work)", "false"),
+
+    ("map_range", "not-counted", "map_range.c",
+     "		map_stat_pins_add(&worker->pins, &pc->count);\n", ""),
+    ("map_range", "unheld-pages-counted", "map_range.c",
+     "(range->size >> PAGE_SHIFT) - pins->unheld", "(range->size >> PAGE_SHIFT)"),
+
+    # ---- map_stat.c ----
+    ("map_stat", "failures-count-as-maps", "map_stat.c",
+     """\
+	if (error) {
+		map_stat_add_error(error);
+	} else {
+		this_cpu_inc(map_stats.maps);
+		map_stat_add_pins(sum);
+	}
+""",
+     """\
+	if (error)
+		map_stat_add_error(error);
+	this_cpu_inc(map_stats.maps);
+	map_stat_add_pins(sum);
+"""),
+    ("map_stat", "any-failure-is-a-kill", "map_stat.c", "error == -EINTR", "true"),
+    ("map_stat", "caller-helps-itself", "map_stat.c",
+     "		this_cpu_add(map_stats.helpers, threads - 1);\n",
+     "		this_cpu_add(map_stats.helpers, threads);\n"),
+    ("map_stat", "one-cpu-only", "map_stat.c",
+     "			to[i] += READ_ONCE(from[i]);\n",
+     "			to[i] = READ_ONCE(from[i]);\n"),
+    ("map_stat", "quick-maps-are-slow", "map_stat.c",
+     "sum->ns <= MAP_STAT_SLOW_NS", "false"),
+    ("map_stat", "half-of-it-is-most", "map_stat.c",
+     "sum->ptes > pages / 2", "sum->ptes >= pages / 2"),
+    ("map_stat", "small-maps-are-big", "map_stat.c",
+     "sum->size >= MAP_STAT_BIG", "true"),
+    ("map_stat", "small-maps-noted", "map_stat.c",
+     "sum->size >= MAP_STAT_NOTED", "true"),
+    ("map_stat", "oldest-is-last", "map_stat.c",
+     "(map_stat_noted - 1) % MAP_STAT_LAST", "map_stat_noted % MAP_STAT_LAST"),
+    ("map_stat", "too-many-shown", "map_stat.c",
+     "nr > MAP_STAT_LAST ? nr - MAP_STAT_LAST : 0", "0"),
 
     # ---- unmap_range.c ----
     ("unmap_range", "not-synchronised", "unmap_range.c",

@@ -25,6 +25,9 @@ struct pinner {
 	unsigned int nr_all;
 	unsigned long account;
 	unsigned long leaves[PIN_LEAF_PUD + 1];
+	unsigned long unheld;
+	unsigned long spans;
+	unsigned long span;
 };
 
 static struct pinner *pinner_open(struct kunit *test, unsigned long va,
@@ -70,6 +73,19 @@ static void pinner_check_run(struct kunit *test, const struct pin_run *run,
 				run->pfn + (off >> PAGE_SHIFT));
 }
 
+/* Count what the unit does: spans pinned by pages, and pages without reference. */
+static void pinner_count(struct pinner *p, const struct pin_run *run,
+			 unsigned long va)
+{
+	if (!run->held)
+		p->unheld += run->nr;
+	/* One more, so that span 0 is not the one before all. */
+	if (run->leaf == PIN_LEAF_PTE && p->span != (va >> PIN_SPAN_SHIFT) + 1) {
+		p->span = (va >> PIN_SPAN_SHIFT) + 1;
+		p->spans++;
+	}
+}
+
 /* Take the current batch. */
 static void pinner_take(struct kunit *test, struct pinner *p, int nr)
 {
@@ -85,6 +101,7 @@ static void pinner_take(struct kunit *test, struct pinner *p, int nr)
 				     run->leaf == PIN_LEAF_PMD ? PMD_PAGES : 1;
 
 		pinner_check_run(test, run, va);
+		pinner_count(p, run, va);
 		va += (unsigned long)run->nr << PAGE_SHIFT;
 		pages += run->nr;
 		p->leaves[run->leaf] += run->nr / leaf;
@@ -286,6 +303,21 @@ static const void *small_kind_gen_params(const void *prev, char *desc)
 	return c;
 }
 
+/* The unit has counted all of it, unless it failed. */
+static void pin_kind_counted(struct kunit *test, const struct pinner *p)
+{
+	const struct map_stat_pins *count = &p->pc.count;
+	unsigned long spans = 0;
+	unsigned int i;
+
+	for (i = 0; i < MAP_FALLBACKS; i++)
+		spans += count->fallbacks[i];
+	KUNIT_EXPECT_EQ(test, p->leaves[PIN_LEAF_PMD], count->pmds);
+	KUNIT_EXPECT_EQ(test, p->leaves[PIN_LEAF_PUD], count->puds);
+	KUNIT_EXPECT_EQ(test, p->unheld, count->unheld);
+	KUNIT_EXPECT_EQ(test, p->spans, spans);
+}
+
 static void pin_kind_run(struct kunit *test, struct pinner *p)
 {
 	const struct pin_case *c = test->param_value;
@@ -295,8 +327,10 @@ static void pin_kind_run(struct kunit *test, struct pinner *p)
 	KUNIT_EXPECT_EQ(test, c->pmds, p->leaves[PIN_LEAF_PMD]);
 	KUNIT_EXPECT_EQ(test, c->puds, p->leaves[PIN_LEAF_PUD]);
 	KUNIT_EXPECT_EQ(test, c->account, p->account);
-	if (!c->ret)
+	if (!c->ret) {
 		KUNIT_EXPECT_EQ(test, p->pc.va, p->pc.end);
+		pin_kind_counted(test, p);
+	}
 	pinner_drop(p);
 }
 
@@ -386,6 +420,77 @@ static void pin_kind_drop(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, 0UL, p->pc.nr_pages);
 	}
 	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+}
+
+/* ---- why there is no leaf ---- */
+
+static const struct why_case {
+	const char *desc;
+	struct fake_area area[4];
+	unsigned long va;
+	unsigned long nr;
+	bool off;
+	bool stranger;
+	enum map_fallback why;
+	unsigned long spans;
+} whys[] = {
+	{ "leaves", { { MB(2), 1024, FAKE_PFN(512), PIN_LEAF_PMD, PMD_FOLIO } },
+	  MB(2), 1024, false, false, MAP_FALLBACK_SMALL, 0 },
+	{ "small pages", { { MB(2), 1024, FAKE_PFN(512), PIN_LEAF_PTE } },
+	  MB(2), 1024, false, false, MAP_FALLBACK_SMALL, 2 },
+	{ "cold small pages", { { MB(2), 1024, FAKE_PFN(512), PIN_LEAF_PTE, 0,
+	  FAKE_COLD } }, MB(2), 1024, false, false, MAP_FALLBACK_SMALL, 2 },
+	{ "pfns without pages", { { MB(2), 1024, FAKE_PFN(0), PIN_LEAF_PTE, 0,
+	  FAKE_PFNMAP } }, MB(2), 1024, false, false, MAP_FALLBACK_SMALL, 2 },
+	{ "a leaf of device memory", { { MB(2), 512, FAKE_PFN(512),
+	  PIN_LEAF_PMD, PMD_FOLIO, FAKE_DEVMAP } }, MB(2), 512, false, false,
+	  MAP_FALLBACK_SMALL, 1 },
+	{ "parts of leaves", { { MB(2), 1024, FAKE_PFN(512), PIN_LEAF_PMD,
+	  PMD_FOLIO } }, MB(3), 512, false, false, MAP_FALLBACK_PART, 2 },
+	{ "a leaf without writing", { { MB(2), 512, FAKE_PFN(512),
+	  PIN_LEAF_PMD, PMD_FOLIO, FAKE_LEAF_RO } }, MB(2), 512, false, false,
+	  MAP_FALLBACK_ACCESS, 1 },
+	{ "a PUD leaf without writing", { { GB(1), 1024, FAKE_PFN(262144),
+	  PIN_LEAF_PUD, PUD_FOLIO, FAKE_LEAF_RO } }, GB(1), 1024, false, false,
+	  MAP_FALLBACK_ACCESS, 2 },
+	{ "a leaf that moved", { { MB(2), 512, FAKE_PFN(512), PIN_LEAF_PMD,
+	  PMD_FOLIO, 0, 512 } }, MB(2), 512, false, false, MAP_FALLBACK_MOVED,
+	  1 },
+	{ "a leaf of several folios", { { MB(2), 512, FAKE_PFN(512),
+	  PIN_LEAF_PMD, PMD_FOLIO }, { MB(4), 512, FAKE_PFN(1024),
+	  PIN_LEAF_PMD, 8 }, { MB(6), 512, FAKE_PFN(1536), PIN_LEAF_PMD,
+	  PMD_FOLIO } }, MB(2), 1536, false, false, MAP_FALLBACK_FOLIO, 1 },
+	{ "nobody wants leaves", { { MB(2), 1024, FAKE_PFN(512), PIN_LEAF_PMD,
+	  PMD_FOLIO } }, MB(2), 1024, true, false, MAP_FALLBACK_OFF, 2 },
+	{ "a stranger's", { { MB(2), 1024, FAKE_PFN(512), PIN_LEAF_PMD,
+	  PMD_FOLIO } }, MB(2), 1024, false, true, MAP_FALLBACK_FOREIGN, 2 },
+};
+
+static void why_desc(const struct why_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(why, whys, why_desc);
+
+static void pin_why(struct kunit *test)
+{
+	const struct why_case *c = test->param_value;
+	struct pinner *p;
+	unsigned int i;
+
+	fake_mm_setup(c->area, ARRAY_SIZE(c->area));
+	p = pinner_open(test, c->va, c->nr, true);
+	p->pc.leaves = !c->off;
+	if (c->stranger)
+		fake_mm_leave();
+	KUNIT_EXPECT_EQ(test, 0, pinner_run(test, p));
+	if (c->stranger)
+		fake_mm_enter();
+	for (i = 0; i < MAP_FALLBACKS; i++)
+		KUNIT_EXPECT_EQ_MSG(test, i == c->why ? c->spans : 0UL,
+				    p->pc.count.fallbacks[i], "reason %u", i);
+	pinner_drop(p);
 }
 
 /* ---- failures at each page ---- */
@@ -712,6 +817,7 @@ static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(pin_kind_by_page, small_kind_gen_params),
 	KUNIT_CASE_PARAM(pin_kind_by_stranger, small_kind_gen_params),
 	KUNIT_CASE_PARAM(pin_kind_drop, kind_gen_params),
+	KUNIT_CASE_PARAM(pin_why, why_gen_params),
 	KUNIT_CASE_PARAM(pin_fail, fail_gen_params),
 	KUNIT_CASE_PARAM(pin_stopped, fail_gen_params),
 	KUNIT_CASE_PARAM(pin_killed, fail_gen_params),
