@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A reader of the iommu trace events.
+ * A reader of trace events.
  */
 #include "trace.hpp"
 
@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -74,10 +75,11 @@ void IommuTrace::clear()
 	set("trace", "");
 }
 
-IommuEvents IommuTrace::take()
+/* The lines of the events since the last call. Throws when some were lost. */
+static std::vector<std::string> take_lines()
 {
 	std::ifstream file(tracefs + "trace");
-	IommuEvents events;
+	std::vector<std::string> lines;
 	std::string line;
 
 	while (std::getline(file, line)) {
@@ -90,11 +92,76 @@ IommuEvents IommuTrace::take()
 				kept != written))
 			throw std::runtime_error("trace events were lost: " + line);
 		if (!line.empty() && line[0] != '#')
-			parse(line, events);
+			lines.push_back(line);
 	}
-	clear();
+	set("trace", "");
+	return lines;
+}
+
+IommuEvents IommuTrace::take()
+{
+	IommuEvents events;
+
+	for (const auto &line : take_lines())
+		parse(line, events);
 	std::ranges::sort(events.maps, {}, &IommuEvent::iova);
 	std::ranges::sort(events.unmaps, {}, &IommuEvent::iova);
+	return events;
+}
+
+std::int64_t MtEvent::at(const std::string &field) const
+{
+	const auto it = fields.find(field);
+
+	if (it == fields.end())
+		throw std::runtime_error("the event " + name + " has no field " + field);
+	return it->second;
+}
+
+MtTrace::MtTrace()
+{
+	set("buffer_size_kb", buffer_kib);
+	set("trace", "");
+	set("events/vfio_mt/enable", "1");
+	set("tracing_on", "1");
+}
+
+MtTrace::~MtTrace()
+{
+	write_file(tracefs + "events/vfio_mt/enable", "0");
+	write_file(tracefs + "trace", "");
+}
+
+/* "  task-12 [001] .....  34.567890: chunk: va=0x1000 size=4096 ret=0 ns=12" */
+static MtEvent parse_mt(const std::string &line)
+{
+	std::istringstream words(line);
+	std::string word, last;
+	MtEvent event;
+
+	while (words >> word) {
+		const auto equals = word.find('=');
+
+		if (equals != std::string::npos && !event.name.empty())
+			event.fields[word.substr(0, equals)] = static_cast<std::int64_t>(
+				std::stoull(word.substr(equals + 1), nullptr, 0));
+		/* The name is behind the time, and both end with a colon. */
+		else if (event.name.empty() && word.back() == ':' && !last.empty() &&
+			 last.back() == ':')
+			event.name = word.substr(0, word.size() - 1);
+		last = word;
+	}
+	if (event.name.empty())
+		throw std::runtime_error("not understood: " + line);
+	return event;
+}
+
+std::vector<MtEvent> MtTrace::take()
+{
+	std::vector<MtEvent> events;
+
+	for (const auto &line : take_lines())
+		events.push_back(parse_mt(line));
 	return events;
 }
 

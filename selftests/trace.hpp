@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The kernel's trace events iommu:map and iommu:unmap: what a VFIO backend asks an
- * IOMMU for, seen from outside.
+ * Trace events: the kernel's iommu:map and iommu:unmap, what a VFIO backend asks an IOMMU
+ * for, seen from outside; and those that our driver has itself.
  */
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace selftest
@@ -39,6 +41,29 @@ public:
 	 * or an unmap did not find all that it was to unmap.
 	 */
 	IommuEvents take();
+};
+
+/* One of vfio_mt's: its name, and its fields as they are printed. */
+struct MtEvent {
+	std::string name;
+	std::map<std::string, std::int64_t> fields;
+
+	/* Throws for a field that it has not. */
+	std::int64_t at(const std::string &field) const;
+};
+
+/* As IommuTrace, for those of vfio_mt. */
+class MtTrace
+{
+public:
+	/* Throws without a tracefs, or without our driver. */
+	MtTrace();
+	~MtTrace();
+	MtTrace(const MtTrace &) = delete;
+	MtTrace &operator=(const MtTrace &) = delete;
+
+	/* The events since the last call, in order of time. Throws when some were lost. */
+	std::vector<MtEvent> take();
 };
 
 } // namespace selftest
