@@ -211,6 +211,7 @@ case_status()
 	same "status: VT-d's pages and address bits" "VT-d 4K,2M,1G 39" \
 		"$(json '"$s->{iommu}[0]{kind} " . join(",", @{$s->{iommu}[0]{page_sizes}}) . " $s->{iommu}[0]{address_bits}"')"
 	same "status: parameters" "1234 Y" "$(json '"$s->{parameters}{dma_entry_limit} $s->{parameters}{allow_unsafe_interrupts}"')"
+	same "status: a list of the last maps" ARRAY "$(json 'ref $s->{last_maps}')"
 	try "status, for people" vfio-mt status
 	says "New containers get $MT."
 	says "perl ($HOLDER): $MT:"
