@@ -139,7 +139,7 @@ class ObserveMemory : public Observe, public testing::WithParamInterface<Observe
 {
 };
 
-TEST_P(ObserveMemory, CountsExactly)
+TEST_P(ObserveMemory, CountsWhatWasMapped)
 {
 	const ObserveRow &row = GetParam();
 
