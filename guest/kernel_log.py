@@ -42,7 +42,7 @@ FAULT = re.compile(
     | ODEBUG:\s
     | UBSAN:\s
     | KASAN:\s
-    | kmemleak:\s(?:\d+\snew\ssuspected|Cannot\s|Memory\spool\s|Kernel\smemory\sleak\sdetector\sdisabled)
+    | kmemleak:\s\d+\snew\ssuspected\s
     | refcount_t:\s
     | (?:list_add|list_del)\scorruption
     | sysfs:\scannot\screate\sduplicate\s

@@ -109,7 +109,6 @@ test_kernel_log()
 	[    1.000000] huh, entered softirq 1 TIMER x with preempt_count 00000100, exited with 00000101?
 	[    1.000000] pagealloc: memory corruption
 	[    1.000000] kobject: 'x' (x): tried to init an initialized object, something is seriously wrong.
-	[    1.000000] kmemleak: Cannot allocate a kmemleak_object structure
 	[    1.000000] DMAR: VT-d detected Invalidation Queue Error: Reason f
 	[    1.000000] AMD-Vi: Completion-Wait loop timed out
 	[    1.000000] AMD-Vi: Event logged [ILLEGAL_DEV_TABLE_ENTRY device=00:10.0 pasid=0x00000 address=0x1000 flags=0x0020]

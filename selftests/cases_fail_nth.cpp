@@ -553,7 +553,7 @@ static const std::vector<SweptMemory> &swept_memories()
 			map_rw, true, true},
 		{"ThreadsThpPopulated",
 			[](const Mock &) { return populated(Backing::thp, 3 * huge_2m); }, map_rw,
-			false, true},
+			false, true, 20000},
 		{"ThreadsHugetlb2mCold",
 			[](const Mock &) { return allocate(Backing::hugetlb_2m, 3 * huge_2m); },
 			map_rw, true, true},
