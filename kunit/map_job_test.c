@@ -780,23 +780,29 @@ static void job_sleep_fn(unsigned long start, unsigned long end, void *arg)
 	spin_unlock(&jt->lock);
 }
 
-static void job_wakes_helpers(struct kunit *test)
+/* Run a job with a helper that sleeps until it is woken, when the caller is killed. */
+static void job_expect_woken(struct job_test *jt)
 {
 	unsigned long before = jiffies;
-	struct job_test *jt;
 
 	allow_signal(SIGKILL);
-	jt = job_make(test);
-	jt->job.thread_fn = job_sleep_fn;
-	jt->job.size = 2;
 	jt->how.kill = job_kill;
 	map_job_run(&jt->job, &jt->how);
-	KUNIT_EXPECT_TRUE(test, jt->slept);
-	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
-	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
-	KUNIT_EXPECT_LT(test, jiffies - before, (unsigned long)FAKE_WAIT);
+	KUNIT_EXPECT_TRUE(jt->test, jt->slept);
+	KUNIT_EXPECT_EQ(jt->test, 1U, jt->kills);
+	KUNIT_EXPECT_EQ(jt->test, 0U, jt->busy);
+	KUNIT_EXPECT_LT(jt->test, jiffies - before, (unsigned long)FAKE_WAIT);
 	flush_signals(get_current());
 	disallow_signal(SIGKILL);
+}
+
+static void job_wakes_helpers(struct kunit *test)
+{
+	struct job_test *jt = job_make(test);
+
+	jt->job.thread_fn = job_sleep_fn;
+	jt->job.size = 2;
+	job_expect_woken(jt);
 }
 
 /*
@@ -827,26 +833,16 @@ static void job_hold_fn(unsigned long start, unsigned long end, void *arg)
 
 static void job_wakes_helpers_while_making(struct kunit *test)
 {
-	unsigned long before = jiffies;
+	struct job_test *jt = job_make(test);
 	struct completion hold;
-	struct job_test *jt;
 
-	allow_signal(SIGKILL);
-	jt = job_make(test);
 	init_completion(&hold);
 	job_be_in_groups(test, false, false);
 	job_groups.hold = &hold;
 	jt->job.thread_fn = job_hold_fn;
 	jt->job.size = 3;
 	jt->job.max_threads = 3;
-	jt->how.kill = job_kill;
-	map_job_run(&jt->job, &jt->how);
-	KUNIT_EXPECT_TRUE(test, jt->slept);
-	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
-	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
-	KUNIT_EXPECT_LT(test, jiffies - before, (unsigned long)FAKE_WAIT);
-	flush_signals(get_current());
-	disallow_signal(SIGKILL);
+	job_expect_woken(jt);
 }
 
 static int job_init(struct kunit *test)
