@@ -247,14 +247,22 @@ TEST_F(Observe, Bar)
 	want_unmapped("unmap", rig.container.unmap(iova0, 4 * page), 4);
 }
 
-TEST_F(Observe, Failure)
+/* 32 MiB in small pages, of which the last one cannot be pinned */
+static Memory hole_at_the_end()
 {
-	NEED_DEVICES(1);
-	const Rig rig = open_rig();
 	Memory ram = allocate(Backing::small, 32 * mib);
 
 	populate(ram);
 	ram.place(ram.size() - page, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
+	return ram;
+}
+
+TEST_F(Observe, Failure)
+{
+	NEED_DEVICES(1);
+	const Rig rig = open_rig();
+	const Memory ram = hole_at_the_end();
+
 	counted();
 	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), EFAULT);
 	want_counted("map", {{"failures", 1}});
@@ -421,10 +429,7 @@ TEST_F(Observe, EventsOfAFailure)
 {
 	NEED_DEVICES(1);
 	const Rig rig = open_rig();
-	Memory ram = allocate(Backing::small, 32 * mib);
-
-	populate(ram);
-	ram.place(ram.size() - page, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
+	const Memory ram = hole_at_the_end();
 	MtTrace trace;
 
 	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), EFAULT);
