@@ -12,6 +12,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace selftest
 {
@@ -28,21 +29,28 @@ static void set(const std::string &name, const std::string &value)
 			"cannot write " + tracefs + name + ": is tracefs mounted, and am I root?");
 }
 
-IommuTrace::IommuTrace()
+TraceBuffer::TraceBuffer(std::vector<std::string> enables) : enables_(std::move(enables))
 {
 	set("buffer_size_kb", buffer_kib);
-	set("trace", "");
-	set("events/iommu/map/enable", "1");
-	set("events/iommu/unmap/enable", "1");
+	clear();
+	for (const auto &enable : enables_)
+		set("events/" + enable, "1");
 	set("tracing_on", "1");
 }
 
-IommuTrace::~IommuTrace()
+TraceBuffer::~TraceBuffer()
 {
-	write_file(tracefs + "events/iommu/map/enable", "0");
-	write_file(tracefs + "events/iommu/unmap/enable", "0");
+	for (const auto &enable : enables_)
+		write_file(tracefs + "events/" + enable, "0");
 	write_file(tracefs + "trace", "");
 }
+
+void TraceBuffer::clear()
+{
+	set("trace", "");
+}
+
+IommuTrace::IommuTrace() : TraceBuffer({"iommu/map/enable", "iommu/unmap/enable"}) {}
 
 static void parse(const std::string &line, IommuEvents &events)
 {
@@ -70,13 +78,7 @@ static void parse(const std::string &line, IommuEvents &events)
 	}
 }
 
-void IommuTrace::clear()
-{
-	set("trace", "");
-}
-
-/* The lines of the events since the last call. Throws when some were lost. */
-static std::vector<std::string> take_lines()
+std::vector<std::string> TraceBuffer::take_lines()
 {
 	std::ifstream file(tracefs + "trace");
 	std::vector<std::string> lines;
@@ -94,7 +96,7 @@ static std::vector<std::string> take_lines()
 		if (!line.empty() && line[0] != '#')
 			lines.push_back(line);
 	}
-	set("trace", "");
+	clear();
 	return lines;
 }
 
@@ -118,19 +120,7 @@ std::int64_t MtEvent::at(const std::string &field) const
 	return it->second;
 }
 
-MtTrace::MtTrace()
-{
-	set("buffer_size_kb", buffer_kib);
-	set("trace", "");
-	set("events/vfio_mt/enable", "1");
-	set("tracing_on", "1");
-}
-
-MtTrace::~MtTrace()
-{
-	write_file(tracefs + "events/vfio_mt/enable", "0");
-	write_file(tracefs + "trace", "");
-}
+MtTrace::MtTrace() : TraceBuffer({"vfio_mt/enable"}) {}
 
 /* "  task-12 [001] .....  34.567890: chunk: va=0x1000 size=4096 ret=0 ns=12" */
 static MtEvent parse_mt(const std::string &line)

@@ -13,6 +13,31 @@
 namespace selftest
 {
 
+/*
+ * The trace buffer, in which some events are recorded as long as this exists. The machine
+ * has no other tracer.
+ */
+class TraceBuffer
+{
+public:
+	TraceBuffer(const TraceBuffer &) = delete;
+	TraceBuffer &operator=(const TraceBuffer &) = delete;
+
+	/* Forget what there is. */
+	void clear();
+
+protected:
+	/* Files below events/ that enable them. Throws without a tracefs, or without one. */
+	explicit TraceBuffer(std::vector<std::string> enables);
+	~TraceBuffer();
+
+	/* The lines of the events since the last call. Throws when some were lost. */
+	std::vector<std::string> take_lines();
+
+private:
+	const std::vector<std::string> enables_;
+};
+
 /* A physically contiguous piece that was mapped or unmapped by one call. */
 struct IommuEvent {
 	std::uint64_t iova;
@@ -24,18 +49,12 @@ struct IommuEvents {
 	std::vector<IommuEvent> maps, unmaps;
 };
 
-/* Events are recorded as long as this exists. The machine has no other tracer. */
-class IommuTrace
+class IommuTrace : public TraceBuffer
 {
 public:
 	/* Throws without a tracefs, or without these events. */
 	IommuTrace();
-	~IommuTrace();
-	IommuTrace(const IommuTrace &) = delete;
-	IommuTrace &operator=(const IommuTrace &) = delete;
 
-	/* Forget what there is. */
-	void clear();
 	/*
 	 * The events since the last call, in order of address. Throws when some were lost,
 	 * or an unmap did not find all that it was to unmap.
@@ -53,14 +72,11 @@ struct MtEvent {
 };
 
 /* As IommuTrace, for those of vfio_mt. */
-class MtTrace
+class MtTrace : public TraceBuffer
 {
 public:
 	/* Throws without a tracefs, or without our driver. */
 	MtTrace();
-	~MtTrace();
-	MtTrace(const MtTrace &) = delete;
-	MtTrace &operator=(const MtTrace &) = delete;
 
 	/* The events since the last call, in order of time. Throws when some were lost. */
 	std::vector<MtEvent> take();
