@@ -91,6 +91,13 @@ test_kernel_log()
 	[    1.000000] FAULT_INJECTION: forcing a failure.
 	[    1.000000] Call Trace:
 	[    1.000000] BUG: KCSAN: data-race in gup_put_folio / lru_add_fn
+	[    1.000000]  vfio_mt_x+0x1/0x2 [vfio_mt_type1]
+	[    1.000000] ==================================================================
+	[    1.000000] BUG: KCSAN: data-race in x / y
+	[    1.000000]  x+0x1/0x2
+	[    1.000000]  y+0x1/0x2 [vfio_pci_core]
+	[    1.000000] ==================================================================
+	[    1.000000]  z+0x1/0x2 [vfio_mt_type1]
 	END
 	cat >"$work/faults" <<-'END'
 	[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 x+0x1/0x2 [x]
@@ -115,9 +122,17 @@ test_kernel_log()
 	[    1.000000] Kernel panic - not syncing: sysrq triggered crash
 	[    1.000000] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
 	[    1.000000] DMAR: ERROR: DMA PTE for vPFN 0x1 already set (to 1 not 2)
-	[    1.000000] BUG: KCSAN: data-race in gup_put_folio / x [x]
+	[    1.000000] BUG: KCSAN: data-race in x / y
+	END
+	cat >"$work/races" <<-'END'
+	[    1.000000] BUG: KCSAN: data-race in x / y
+	[    1.000000]  x+0x1/0x2
+	[    1.000000]  y+0x1/0x2 [vfio_mt_type1]
+	[    1.000000] ==================================================================
 	END
 	check "harmless kernel messages are no faults" "$here/kernel_log.py" "$work/harmless"
+	! "$here/kernel_log.py" "$work/races" >/dev/null || status=1
+	check "a race of the module's own is a fault" status_is 0
 	"$here/kernel_log.py" "$work/faults" >"$work/stdout"
 	check "every kind of fault is found" diff "$work/stdout" \
 		<(sed -E 's/^\[[^]]*\](\[[^]]*\])? //' "$work/faults")
