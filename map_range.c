@@ -522,6 +522,9 @@ static int map_chunk_do(struct map_work *work, struct map_worker *worker,
 		return 0;
 	}
 
+	/* Undoing takes its time. Nobody need begin another batch meanwhile. */
+	if (fatal_signal_pending(current))
+		map_work_kill(work);
 	map_chunk_undo(work, chunk, feed->va, feed->ext, feed->nr);
 	lockvm_cache_uncharge(&worker->cache, chunk->charged);
 	chunk->charged = 0;

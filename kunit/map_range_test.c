@@ -9,7 +9,9 @@
  */
 #include "seam.h"
 #include "../include/map_job.h"
+#include "../include/map_range.h"
 #include "../include/map_stat.h"
+#include "../include/pin_record.h"
 #include "padata_test.h"
 
 /* Jobs run either way: see map_job_padata_test.c. */
@@ -35,13 +37,28 @@ static void range_stat_map(const struct map_stat_sum *sum, int error)
 /* Do helpers charge huge pages of a pool to whom they should? */
 static bool range_hugetlb_for_all;
 
+/* Somebody who has to hear of a signal before anything is undone: its worker->stop. */
+static bool *range_told;
+
+static void range_undoes(void)
+{
+	if (range_told && !READ_ONCE(*range_told))
+		fake_complain("a helper goes on while a chunk is being undone");
+}
+
 /* The unit asks "current" which address space it runs on. */
 #undef current
 #define current fake_current()
 #define map_job_run range_job_run
 #define map_stat_map range_stat_map
 #define map_job_charges_hugetlb() range_hugetlb_for_all
+#define unmap_interval(range, va, end, unpin) \
+	(range_undoes(), unmap_interval(range, va, end, unpin))
+#define pin_record_unpin(rec, ext, dirty) \
+	(range_undoes(), pin_record_unpin(rec, ext, dirty))
 #include "../map_range.c"
+#undef pin_record_unpin
+#undef unmap_interval
 #undef map_job_charges_hugetlb
 #undef map_stat_map
 #undef map_job_run
@@ -1134,6 +1151,52 @@ static void range_killed(struct kunit *test)
 	mapper_done(m);
 }
 
+/* A caller that is killed tells that to helpers before it undoes its own chunk. */
+static void range_killed_tells(struct kunit *test)
+{
+	static const struct whole_case pages = {
+		"", { { MB(2), 16384, FAKE_PFN(512), PIN_LEAF_PTE } }, MB(2),
+		MB(2), MB(64), FAKE_SIZES
+	};
+	struct mapper *m = mapper_make(test, &pages, 1);
+	struct map_stat_sum sum = { };
+	struct map_work work = {
+		.range = &m->range, .sum = &sum, .fail = ULONG_MAX,
+	};
+	struct map_worker *helper, *next;
+	struct map_chunk single = { };
+
+	range_tune(2, 0, 2);
+	spin_lock_init(&work.lock);
+	INIT_LIST_HEAD(&work.workers);
+	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&work.pool, &m->range.owner,
+						  16, 16384));
+	map_plan(&work, &single);
+	KUNIT_ASSERT_GT(test, work.nr, 1UL);
+	helper = map_worker_get(&work);
+	KUNIT_ASSERT_NOT_NULL(test, helper);
+	KUNIT_EXPECT_TRUE(test, map_worker_begin(&work, helper, 1));
+
+	allow_signal(SIGKILL);
+	fake->mm.on_pin = kill_caller;
+	fake->mm.on_pin_arg = get_current();
+	fake->mm.fail_va = m->range.vaddr + MB(1);
+	range_told = &helper->stop;
+	map_work_chunk(&work, 0);
+	range_told = NULL;
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+
+	KUNIT_EXPECT_TRUE(test, work.killed);
+	KUNIT_EXPECT_EQ(test, -EINTR, work.error);
+	lockvm_pool_cancel(&work.pool);
+	mapper_expect_undone(test, m, 0);
+	list_for_each_entry_safe(helper, next, &work.workers, node)
+		map_worker_free(helper);
+	kvfree(work.chunks);
+	mapper_done(m);
+}
+
 /* Chunks behind one that failed are not begun. */
 static void range_fails_soon(struct kunit *test)
 {
@@ -1339,6 +1402,7 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE_PARAM(range_no_memory, undo_gen_params),
 	KUNIT_CASE_PARAM(range_page_is_busy, undo_gen_params),
 	KUNIT_CASE_PARAM(range_killed, undo_gen_params),
+	KUNIT_CASE(range_killed_tells),
 	KUNIT_CASE(range_fails_soon),
 	KUNIT_CASE(range_not_user_memory),
 	KUNIT_CASE_PARAM(range_copy, whole_gen_params),

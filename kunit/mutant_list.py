@@ -226,6 +226,12 @@ MUTANTS = [
      "!iova_contiguous(domain, iova)", "true"),
 
     # ---- map_range.c ----
+    ("map_range", "undoes-before-it-tells", "map_range.c",
+     """\
+	if (fatal_signal_pending(current))
+		map_work_kill(work);
+""",
+     ""),
     ("map_range", "cut-through-a-pud", "map_range.c",
      "			size = max(size, huge_page_size(hstate_vma(vma)));\n",
      "			size = PIN_SPAN_SIZE;\n"),
