@@ -10,6 +10,7 @@
 #include "proc.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <sys/mman.h>
 #include <thread>
@@ -591,30 +592,34 @@ TEST_F(MockPin, ManyThreads)
 {
 	const MockRig rig = open_mock({emulated0, emulated1});
 	const Memory ram = patterned(64, 21);
-	std::atomic<int> wrong = 0;
+	std::array<std::string, 4> wrong;
 	std::vector<std::thread> threads;
 
 	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), 0);
-	for (unsigned t = 0; t < 4; t++)
+	for (unsigned t = 0; t < wrong.size(); t++)
 		threads.emplace_back([&, t] {
 			const MockDevice &device = rig.devices[t % 2];
 			unsigned random = t + 1;
 
-			for (int i = 0; i < 400; i++) {
+			for (int i = 0; i < 200; i++) {
 				random = random * 1103515245 + 12345;
 				const unsigned first = random / 65536 % 56;
 				const int n = static_cast<int>(random / 1024 % 8) + 1;
+				const std::uint64_t iova = iova0 + first * page;
+				const MockAnswer pin = device.pin(iova, n);
 
-				if (device.pin(iova0 + first * page, n).result != n ||
-					!device.same_page(
-						iova0 + first * page, ram.at(first * page)) ||
-					!device.unpin(iova0 + first * page, n).ok())
-					wrong++;
+				if (pin.result != n)
+					wrong[t] += " pin " + answer(pin.result);
+				else if (!device.same_page(iova, ram.at(first * page)))
+					wrong[t] += " page";
+				if (pin.result == n && !device.unpin(iova, n).ok())
+					wrong[t] += " unpin";
 			}
 		});
 	for (auto &thread : threads)
 		thread.join();
-	want("wrong", wrong.load(), 0);
+	for (unsigned t = 0; t < wrong.size(); t++)
+		want("wrong." + std::to_string(t), wrong[t], "");
 	want("mismatches",
 		rig.devices[0].pin_info().mismatches + rig.devices[1].pin_info().mismatches, 0);
 	want("charged", charged(), 0);

@@ -76,6 +76,7 @@ int mock_inject_hit(unsigned int point, u64 first, u64 last, bool can_sleep);
 /* mock_fail.c */
 int mock_fail_set(const struct vfio_mt_mock_fail *conf);
 int mock_fail_get(struct vfio_mt_mock_fail *conf);
+void mock_fail_wait(u64 iova);
 void mock_fail_clear(void);
 
 /* mock_domain.c */
@@ -112,6 +113,7 @@ int mock_mem_unpoison(unsigned long pfn);
 long mock_mem_pin_patched(unsigned long index, unsigned long nr,
 			  struct page **pages);
 struct page *mock_mem_page_at(unsigned long vaddr);
+struct page *mock_mem_pinned_page_at(unsigned long vaddr);
 
 /* mock_brake.c */
 int mock_brake_set(const struct vfio_mt_mock_brake *conf);

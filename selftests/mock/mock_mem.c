@@ -241,6 +241,24 @@ struct page *mock_mem_page_at(unsigned long vaddr)
 	return page;
 }
 
+/**
+ * mock_mem_pinned_page_at() - likewise, where a page should be pinned
+ * @vaddr: the address
+ *
+ * A page that is pinned stays, but the kernel may try to move it: for a moment its
+ * entry in the page table is gone.  Where there is none for good, one is faulted in.
+ *
+ * Return: the page with a reference for the caller to put, or NULL.
+ */
+struct page *mock_mem_pinned_page_at(unsigned long vaddr)
+{
+	struct page *page;
+
+	if (get_user_pages_fast(vaddr & PAGE_MASK, 1, 0, &page) != 1)
+		return NULL;
+	return page;
+}
+
 /* How many references are due to the page cache? */
 static int folio_cached(struct folio *folio)
 {

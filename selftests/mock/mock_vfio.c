@@ -450,7 +450,7 @@ static long mock_ioctl_same_page(struct mock_vdev *mock,
 	page = mock_pin_get_page(mock, same.iova);
 	if (!page)
 		return -ENOENT;
-	other = mock_mem_page_at(same.vaddr);
+	other = mock_mem_pinned_page_at(same.vaddr);
 	same.same = page == other;
 	same.zero = is_zero_pfn(page_to_pfn(page));
 	if (other)
