@@ -48,7 +48,7 @@ struct FaultSource {
 	FaultKind kind;
 	std::function<void(std::uint64_t)> arm;
 	std::function<FaultHit()> disarm;
-	/* Whether the failures happen depends on who is faster: so many misses in a row. */
+	/* How many chunks a thread gets, it depends: so many misses in a row. */
 	unsigned misses = 1;
 };
 
@@ -160,7 +160,7 @@ FaultSource FailNth::in_thread(FaultKind kind, const std::string &function)
 		.kind = kind,
 		.arm = set,
 		.disarm = clear,
-		.misses = 3};
+		.misses = 2};
 }
 
 /*
@@ -387,8 +387,6 @@ protected:
 		const Memory ram = scattered(2 * huge_2m / page);
 
 		want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), 0);
-		/* So that the caller is not done before there is a helper. */
-		mock().slow_map(20);
 		sweep_helpers({.call = [&] { return group.set_container(rig.container); },
 			.undo = [&] { group.unset_container(); },
 			.see = [&] { return seen(rig.container); },
@@ -504,8 +502,6 @@ struct SweptMemory {
 	std::uint32_t flags = map_rw;
 	bool fresh = false;   /* nobody may have touched it before the call */
 	bool helpers = false; /* there are helper threads */
-	/* So long takes each leaf, so that the caller is not done before there is one. */
-	unsigned delay_us = 2000;
 };
 
 static Memory populated(Backing backing, std::size_t size)
@@ -548,12 +544,12 @@ static const std::vector<SweptMemory> &swept_memories()
 			map_rw, true},
 		{"ThreadsSmallPopulated",
 			[](const Mock &) { return populated(Backing::small, 2 * huge_2m); }, map_rw,
-			false, true, 20},
+			false, true},
 		{"ThreadsThpCold", [](const Mock &) { return allocate(Backing::thp, 3 * huge_2m); },
 			map_rw, true, true},
 		{"ThreadsThpPopulated",
 			[](const Mock &) { return populated(Backing::thp, 3 * huge_2m); }, map_rw,
-			false, true, 20000},
+			false, true},
 		{"ThreadsHugetlb2mCold",
 			[](const Mock &) { return allocate(Backing::hugetlb_2m, 3 * huge_2m); },
 			map_rw, true, true},
@@ -638,7 +634,6 @@ TEST_P(FailNthHelpers, KB09_Map)
 	covers({"KB09"});
 	const MockRig rig = open_mock({x86, amd});
 
-	mock().slow_map(GetParam().delay_us);
 	sweep_helpers(map_attempt(rig));
 }
 
@@ -650,8 +645,6 @@ TEST_F(FailNth, UnmapByHelpers)
 	const MockRig rig = open_mock({x86, amd});
 	const Memory ram = scattered(2 * huge_2m / page);
 
-	/* So that the caller has not unmapped everything before there is a helper. */
-	mock().slow_unmap(20000);
 	sweep_helpers({.prepare = [&] { rig.container.map(iova0, ram.data(), ram.size()); },
 		.call = [&] { return rig.container.unmap(iova0, ram.size()); },
 		.see = [&] { return seen(rig.container); },

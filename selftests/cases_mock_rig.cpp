@@ -224,24 +224,14 @@ void Mock::stop_failing(unsigned point) const
 	fail(point, 0);
 }
 
-static void slow(const Mock &mock, unsigned point, unsigned microseconds)
+void Mock::slow_map(unsigned microseconds) const
 {
 	vfio_mt_mock_inject conf = {};
 
-	conf.point = point;
+	conf.point = VFIO_MT_MOCK_INJECT_MAP;
 	conf.last = ~0ULL;
 	conf.delay_us = microseconds;
-	mock.inject(conf);
-}
-
-void Mock::slow_map(unsigned microseconds) const
-{
-	slow(*this, VFIO_MT_MOCK_INJECT_MAP, microseconds);
-}
-
-void Mock::slow_unmap(unsigned microseconds) const
-{
-	slow(*this, VFIO_MT_MOCK_INJECT_UNMAP, microseconds);
+	inject(conf);
 }
 
 void Mock::fail_thread(const std::string &function, unsigned skip, unsigned nth) const
@@ -251,6 +241,7 @@ void Mock::fail_thread(const std::string &function, unsigned skip, unsigned nth)
 	function.copy(fail.function, sizeof(fail.function) - 1);
 	fail.skip = skip;
 	fail.nth = nth;
+	fail.first = iova0;
 	must(fd(), VFIO_MT_MOCK_SET_FAIL, &fail, "SET_FAIL");
 }
 

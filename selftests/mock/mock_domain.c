@@ -418,6 +418,8 @@ static int mock_domain_map_pages(struct iommu_domain *domain,
 		return -EFAULT;
 	}
 
+	if (can_sleep)
+		mock_fail_wait(iova);
 	for (; pgcount; pgcount--) {
 		ret = mock_inject_hit(VFIO_MT_MOCK_INJECT_MAP, iova,
 				      iova + pgsize - 1, can_sleep);
@@ -451,7 +453,7 @@ static size_t mock_domain_unmap_pages(struct iommu_domain *domain,
 	atomic64_inc(&events.unmap_calls);
 	atomic64_inc(&dom->unmap_calls);
 	/* Only backends use these domains, and they may sleep. */
-	mock_inject_hit(VFIO_MT_MOCK_INJECT_UNMAP, 0, 0, true);
+	mock_fail_wait(iova);
 
 	while (unmapped < size) {
 		unsigned long start, leaf, last;

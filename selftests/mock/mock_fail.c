@@ -6,15 +6,21 @@
  *	writes to it fail.  A backend's helper threads and work items cannot be
  *	reached like that: they come and go within one ioctl.  So a return probe
  *	on the function that they run arms the same mechanism in them, and
- *	disarms it before they go on to something else.
+ *	disarms it before they go on to something else.  Meanwhile whoever else
+ *	comes to the mock IOMMU waits there: on a slow machine all would be done
+ *	before there is such a thread.
  * Terms: see struct vfio_mt_mock_fail.
  * Context: the probe's handlers run in the thread that calls the function, not
  *	allowed to sleep.
  * Locking: fail_lock, for setting and clearing.  The handlers see a request
- *	that does not change while the probe is registered; counters are atomic.
+ *	that does not change while the function runs; counters are atomic.
+ *	fail_awaited and fail_thread are written by one thread at a time: who
+ *	makes the request, then the thread in question.
  */
 #include <linux/atomic.h>
+#include <linux/delay.h>
 #include <linux/err.h>
+#include <linux/jiffies.h>
 #include <linux/kprobes.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
@@ -29,6 +35,12 @@ static struct vfio_mt_mock_fail fail_conf;
 static char fail_function[sizeof(fail_conf.function)];
 static atomic_t fail_entered;
 static atomic_t fail_failed;
+/* The thread has not yet come to the IOMMU, or to its end. */
+static bool fail_awaited;
+static struct task_struct *fail_thread;	/* only compared */
+
+/* A test that fails must not hang the machine. */
+#define FAIL_PATIENCE		(20 * HZ)
 
 static int mock_fail_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
@@ -36,6 +48,7 @@ static int mock_fail_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 	if (call != fail_conf.skip)
 		return 1;	/* its return is of no interest */
+	WRITE_ONCE(fail_thread, current);
 	if (fail_conf.nth)
 		current->fail_nth = fail_conf.nth;
 	else
@@ -51,6 +64,7 @@ static int mock_fail_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 		atomic_inc(&fail_failed);
 	current->fail_nth = 0;
 	current->make_it_fail = 0;
+	WRITE_ONCE(fail_awaited, false);
 	return 0;
 }
 
@@ -99,7 +113,10 @@ int mock_fail_set(const struct vfio_mt_mock_fail *conf)
 	fail_conf = *conf;
 	atomic_set(&fail_entered, 0);
 	atomic_set(&fail_failed, 0);
+	WRITE_ONCE(fail_thread, NULL);
 	ret = mock_fail_probe(conf->function);
+	WRITE_ONCE(fail_awaited, !ret && conf->function[0] &&
+		   conf->skip != U32_MAX);
 	mutex_unlock(&fail_lock);
 	return ret;
 }
@@ -126,8 +143,30 @@ int mock_fail_get(struct vfio_mt_mock_fail *conf)
 void mock_fail_clear(void)
 {
 	mutex_lock(&fail_lock);
+	WRITE_ONCE(fail_awaited, false);
 	mock_fail_probe("");
 	mutex_unlock(&fail_lock);
+}
+
+/**
+ * mock_fail_wait() - let the thread go first in which allocations fail
+ * @iova: where the calling thread is about to map or unmap
+ *
+ * Called by whoever maps or unmaps in the mock IOMMU.  Returns when that thread
+ * comes here as well, or is through.
+ *
+ * Context: may sleep.
+ */
+void mock_fail_wait(u64 iova)
+{
+	unsigned long end = jiffies + FAIL_PATIENCE;
+
+	if (iova < READ_ONCE(fail_conf.first))
+		return;
+	if (current == READ_ONCE(fail_thread))
+		WRITE_ONCE(fail_awaited, false);
+	while (READ_ONCE(fail_awaited) && time_before(jiffies, end))
+		usleep_range(1000, 2000);
 }
 
 #else /* a kernel without fault injection */
@@ -143,6 +182,10 @@ int mock_fail_get(struct vfio_mt_mock_fail *conf)
 }
 
 void mock_fail_clear(void)
+{
+}
+
+void mock_fail_wait(u64 iova)
 {
 }
 

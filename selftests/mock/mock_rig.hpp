@@ -91,7 +91,6 @@ public:
 	void stop_failing(unsigned point) const;
 	/* Every leaf takes so long to be installed. */
 	void slow_map(unsigned microseconds) const;
-	void slow_unmap(unsigned microseconds) const;
 	/* The n-th failure, or all, in a kernel thread: see struct vfio_mt_mock_fail. */
 	void fail_thread(const std::string &function, unsigned skip, unsigned nth) const;
 	vfio_mt_mock_fail failed_thread() const;

@@ -146,8 +146,7 @@ struct vfio_mt_mock_config {
 #define VFIO_MT_MOCK_INJECT_ATTACH	1	/* attach of a paging domain */
 #define VFIO_MT_MOCK_INJECT_ALLOC	2	/* allocation of one; no errno */
 #define VFIO_MT_MOCK_INJECT_NESTING	3	/* iommu_enable_nesting() */
-#define VFIO_MT_MOCK_INJECT_UNMAP	4	/* each call of unmap_pages; no errno */
-#define VFIO_MT_MOCK_NR_INJECT		5
+#define VFIO_MT_MOCK_NR_INJECT		4
 
 /**
  * struct vfio_mt_mock_inject - make one kind of operation fail, or slow
@@ -349,12 +348,14 @@ struct vfio_mt_mock_zap {
  * struct vfio_mt_mock_fail - make allocations of a kernel thread fail
  * @function: in: the function, of any module, that the thread runs; empty to
  *	disarm
- * @skip: in: this many calls of the function pass first
+ * @skip: in: this many calls of the function pass first; U32_MAX: all
  * @nth: in: during the one call that follows them, the n-th of whatever the
  *	kernel's fault injection can make fail does.  0: all that the injection's
  *	own settings say, with their task filter
  * @entered: out: calls of the function since SET_FAIL
  * @failed: out: with @nth, 1 if it came to that
+ * @first: in: until that one call has mapped or unmapped something here or above, or
+ *	returned, other threads wait before they do
  *
  * -EOPNOTSUPP on kernels without fault injection.
  */
@@ -364,6 +365,7 @@ struct vfio_mt_mock_fail {
 	__u32 nth;
 	__u32 entered;
 	__u32 failed;
+	__u64 first;
 };
 
 #define VFIO_MT_MOCK_GET_INFO \
