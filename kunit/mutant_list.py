@@ -80,7 +80,8 @@ MUTANTS = [
 
     # ---- lockvm_cache.c ----
     ("lockvm_cache", "too-late-for-the-limit", "lockvm_cache.c",
-     "nr, true, owner->task, true)", "nr, true, owner->task, owner->cap)"),
+     "	__account_locked_vm(owner->mm, nr, true, owner->task, true);\n",
+     "	__account_locked_vm(owner->mm, nr, true, owner->task, owner->cap);\n"),
     ("lockvm_cache", "no-recall", "lockvm_cache.c",
      "	ret = lockvm_account_last(pool->shared, &pool->owner, nr, pool);\n",
      "	ret = -ENOMEM;\n"),
@@ -145,15 +146,10 @@ MUTANTS = [
      "atomic_inc_return(&map_job_helpers) <= 1000 * most"),
     ("map_job", "signal-does-not-get-through", "map_job.c",
      """\
-		map_job_stop(run);
-		map_job_wake_helpers(run);
-	}
-	cancel_work_sync(&run->make);
-""",
-     """\
-	}
-	cancel_work_sync(&run->make);
-"""),
+(fatal_signal_pending(current) ||
+	     (!cancel_work(&run->make) &&
+	      wait_for_completion_killable(&run->made)))""",
+     "false"),
     ("map_job", "helper-stays-counted", "map_job.c",
      """\
 		put_task_struct(run->helpers[i]);
@@ -285,7 +281,7 @@ MUTANTS = [
     ("map_range", "without-a-turn", "map_range.c",
      "		ret = lockvm_pool_take_turn(&work->pool, work->alone);\n", ""),
     ("map_range", "device-pays-for-another-page", "map_range.c",
-     "		if (pc->runs[i].held)\n", "		if (true)\n"),
+     "pc->runs[i].held", "true"),
     ("map_range", "helpers-without-the-mm", "map_job.c", "how->mm", "NULL"),
     ("map_range", "seams-not-mapped", "map_range.c",
      """\
