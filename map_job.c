@@ -34,9 +34,9 @@
  *  - file I/O: what is read for a page fault is the caller's cgroup's.
  * On kernels before 6.4, no kernel thread can be in a cgroup of version 2. So
  * CPU time is charged to none, and memory that is charged to the cgroup of the
- * thread that asks, and not to the mm's, must be left to the caller: that is
- * hugetlb's, see map_job_charges_hugetlb(). doc/differences.md says so to the
- * administrator.
+ * thread that asks, and not to the mm's or to a borrowed one, must be left to the
+ * caller: that is hugetlb's, see map_job_charges_hugetlb(). doc/differences.md
+ * says so to the administrator.
  *
  * Stopping: a fatal signal to the caller is told to the job's maker, by
  * how->kill(), and passed on to the helpers. What sleeps killably in a page
@@ -118,11 +118,28 @@ map_job_joins(const struct cgroup_subsys_state *css)
 }
 #endif
 
+#ifdef CONFIG_CGROUPS
+/* Does a controller take what helpers do for what the caller does? */
+static bool __maybe_unused map_job_shares(int subsys)
+{
+	const struct cgroup_subsys_state *css;
+	bool does;
+
+	rcu_read_lock();
+	css = task_css(current, subsys);
+	does = !css->parent || map_job_joins(css);
+	rcu_read_unlock();
+	return does;
+}
+#endif
+
 /**
  * map_job_charges_hugetlb - do helpers charge huge pages to whom they should?
  *
  * Pages from hugetlb's pools are charged to the cgroup of the thread that faults
- * them in. Helpers share those of version 1 only, and the root.
+ * them in: by their own controller, and by that of memory where version 2 is
+ * mounted so, which does not look at set_active_memcg() for them. Helpers share
+ * the caller's groups of version 1 only, and the root.
  *
  * Context: Process context.
  * Return: false if memory from such a pool must be faulted in by the caller.
@@ -130,17 +147,14 @@ map_job_joins(const struct cgroup_subsys_state *css)
 bool map_job_charges_hugetlb(void)
 {
 #ifdef CONFIG_CGROUP_HUGETLB
-	const struct cgroup_subsys_state *css;
-	bool does;
-
-	rcu_read_lock();
-	css = task_css(current, hugetlb_cgrp_id);
-	does = !css->parent || map_job_joins(css);
-	rcu_read_unlock();
-	return does;
-#else
-	return true;
+	if (!map_job_shares(hugetlb_cgrp_id))
+		return false;
 #endif
+#ifdef CONFIG_MEMCG
+	if (compat_memcg_charges_hugetlb() && !map_job_shares(memory_cgrp_id))
+		return false;
+#endif
+	return true;
 }
 
 /**

@@ -30,6 +30,7 @@
 #error "vfio_mt_type1: 64-bit kernels only"
 #endif
 
+#include <linux/cgroup.h>
 #include <linux/device.h>
 #include <linux/err.h>
 #include <linux/iommu.h>
@@ -107,6 +108,24 @@ static inline size_t compat_type1_info_size(u32 argsz)
 	return min_t(size_t, argsz, sizeof(struct vfio_iommu_type1_info));
 #endif
 }
+
+/*
+ * 6.7: version 2 of cgroup can be mounted with memory_hugetlb_accounting. Then huge
+ * pages from a pool are charged to the memory cgroup of the thread that faults them
+ * in, whatever set_active_memcg() says: mem_cgroup_hugetlb_try_charge(), in newer
+ * kernels mem_cgroup_charge_hugetlb(), is for get_mem_cgroup_from_current().
+ */
+#ifdef CONFIG_MEMCG
+static inline bool compat_memcg_charges_hugetlb(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	return false;
+#else
+	return READ_ONCE(cgrp_dfl_root.flags) &
+	       CGRP_ROOT_MEMORY_HUGETLB_ACCOUNTING;
+#endif
+}
+#endif
 
 /*
  * 6.11: domains are allocated for a device, not for a bus, and a failure is an

@@ -12,12 +12,16 @@
 /**
  * struct job_groups - cgroups that the caller is in, as far as a case says so
  * @css: what task_css() tells about every controller; NULL for the truth
+ * @memcg: what it tells about that of memory instead, if not NULL
+ * @memcg_has_hugetlb: that one counts huge pages from a pool
  * @joins: how many helpers joined the caller's groups
  * @join_error: what they get
  * @hold: from the second helper on, joining waits for it
  */
 static struct job_groups {
 	struct cgroup_subsys_state *css;
+	struct cgroup_subsys_state *memcg;
+	bool memcg_has_hugetlb;
 	unsigned int joins;
 	int join_error;
 	struct completion *hold;
@@ -26,6 +30,10 @@ static struct job_groups {
 static struct cgroup_subsys_state *job_task_css(struct task_struct *task,
 						int subsys)
 {
+#ifdef CONFIG_MEMCG
+	if (job_groups.memcg && subsys == memory_cgrp_id)
+		return job_groups.memcg;
+#endif
 	return job_groups.css ? : task_css(task, subsys);
 }
 
@@ -77,6 +85,7 @@ static unsigned int job_next_cpu(unsigned int cpu, const struct cpumask *a,
 	     (cpu) < (job_cpus.faked ? JOB_CPUS : nr_cpu_ids);		\
 	     (cpu) = job_next_cpu((cpu) + 1, a, b))
 #define task_css(task, subsys)		job_task_css(task, subsys)
+#define compat_memcg_charges_hugetlb()	job_groups.memcg_has_hugetlb
 #define cgroup_attach_task_all(from, task) \
 	job_cgroup_attach_task_all(from, task)
 #undef kthread_create
@@ -550,7 +559,8 @@ static void job_join_fn(unsigned long start, unsigned long end, void *arg)
 	spin_unlock(&jt->lock);
 }
 
-static void job_be_in_groups(struct kunit *test, bool root, bool v2)
+static struct cgroup_subsys_state *job_group(struct kunit *test, bool root,
+					     bool v2)
 {
 	struct cgroup_subsys_state *css;
 	struct cgroup *cgroup;
@@ -562,7 +572,7 @@ static void job_be_in_groups(struct kunit *test, bool root, bool v2)
 	css->cgroup = cgroup;
 	css->parent = root ? NULL : css;
 	cgroup->root = v2 ? &cgrp_dfl_root : NULL;
-	job_groups.css = css;
+	return css;
 }
 
 /* Helpers are limited as the caller is, or there are none. */
@@ -571,7 +581,7 @@ static void job_in_groups(struct kunit *test)
 	const struct group_case *c = test->param_value;
 	struct job_test *jt = job_make(test);
 
-	job_be_in_groups(test, c->root, c->v2);
+	job_groups.css = job_group(test, c->root, c->v2);
 	job_groups.join_error = c->join_error;
 
 	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
@@ -583,6 +593,41 @@ static void job_in_groups(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, c->threads, jt->nr_threads);
 	KUNIT_EXPECT_EQ(test, c->joins, job_groups.joins);
 }
+
+#ifdef CONFIG_MEMCG
+static const struct memcg_case {
+	const char *desc;
+	bool root;	/* the caller is in the memory controller's root */
+	bool v2;	/* that controller is in the hierarchy of version 2 */
+	bool counts;	/* version 2 is mounted to have it count huge pages */
+	bool hugetlb;	/* helpers charge huge pages as the caller would */
+} memcgs[] = {
+	{ "group of v2", false, true, false, true },
+	{ "group of v2 that counts", false, true, true, false },
+	{ "root of v2 that counts", true, true, true, true },
+	{ "group of v1, v2 counts", false, false, true, true },
+};
+
+static void memcg_desc(const struct memcg_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(memcg, memcgs, memcg_desc);
+
+/* Huge pages may be memory like any other, whatever hugetlb's controller says. */
+static void job_in_memcg(struct kunit *test)
+{
+	const struct memcg_case *c = test->param_value;
+
+	job_groups.memcg = job_group(test, c->root, c->v2);
+	job_groups.memcg_has_hugetlb = c->counts;
+	job_groups.css = job_group(test, true, true);
+	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
+	job_groups.css = job_group(test, false, true);
+	KUNIT_EXPECT_FALSE(test, map_job_charges_hugetlb());
+}
+#endif
 
 /* ---- how many helpers ---- */
 
@@ -837,7 +882,7 @@ static void job_wakes_helpers_while_making(struct kunit *test)
 	struct completion hold;
 
 	init_completion(&hold);
-	job_be_in_groups(test, false, false);
+	job_groups.css = job_group(test, false, false);
 	job_groups.hold = &hold;
 	jt->job.thread_fn = job_hold_fn;
 	jt->job.size = 3;
@@ -874,6 +919,9 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE_PARAM(job_adopt, adopt_gen_params),
 	KUNIT_CASE(job_without_helpers),
 	KUNIT_CASE_PARAM(job_in_groups, group_gen_params),
+#ifdef CONFIG_MEMCG
+	KUNIT_CASE_PARAM(job_in_memcg, memcg_gen_params),
+#endif
 	KUNIT_CASE(job_limit),
 	KUNIT_CASE(job_helpers_of_all),
 	KUNIT_CASE_PARAM(job_killed, kill_gen_params),
