@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <linux/sched.h>
+#include <optional>
 #include <sched.h>
 #include <sstream>
 #include <sys/resource.h>
@@ -43,6 +44,14 @@ struct Forced {
 /* The largest number of threads that the driver chooses by itself. */
 static constexpr unsigned default_threads = 16;
 static constexpr std::size_t held_spans = 18;
+
+/* Memory cgroups of version 2 count huge pages from pools, if it is mounted so. */
+static constexpr char counts_pools[] = "memory_hugetlb_accounting";
+
+static bool can_count_pools()
+{
+	return !kernel_before(6, 7);
+}
 
 static bool has_helpers()
 {
@@ -163,7 +172,8 @@ static std::vector<pid_t> helpers_of(pid_t caller)
 
 /* What else happens during a map. */
 struct Meanwhile {
-	bool has_helpers = true;    /* they can be made */
+	bool has_helpers = true;    /* they can be made, and may be */
+	bool pool = false;	    /* the last of the memory is a huge page from a pool */
 	std::function<void()> held; /* with all threads stuck */
 };
 
@@ -171,7 +181,7 @@ class Control : public MockCase
 {
 protected:
 	/* Memory of which each thread that maps it gets stuck in its first chunk. */
-	Memory held_memory() const
+	Memory held_memory(bool pool) const
 	{
 		Memory ram = Memory::reserve(held_spans * huge_2m, huge_2m);
 
@@ -181,6 +191,9 @@ protected:
 		for (std::size_t i = 0; i < held_spans; i++)
 			ram.place(i * huge_2m, page, PROT_READ, MAP_SHARED, mock().fd(),
 				VFIO_MT_MOCK_MEM_LAZY + i * page);
+		if (pool)
+			ram.place(ram.size() - huge_2m, huge_2m, PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB);
 		return ram;
 	}
 
@@ -205,7 +218,7 @@ protected:
 	{
 		const Forced forced(max_threads);
 		const Rig rig = open_rig();
-		const Memory ram = held_memory();
+		const Memory ram = held_memory(now.pool);
 
 		mock().hold(true);
 		Child child([&](Notes &seen, const ChildSync &sync) {
@@ -393,6 +406,45 @@ TEST_F(Control, GroupOfVersion1)
 		GTEST_SKIP() << "this kernel has no controller cpuacct to mount";
 	map_and_look(0, [&] { group->enter(); });
 }
+
+/*
+ * A huge page from a pool is charged to the thread that faults it in: that is the
+ * caller alone if its group is charged at all.
+ */
+struct PoolRow {
+	const char *name;
+	const char *controller;
+	bool option; /* memory cgroups are to count such pages */
+	bool (*counts)();
+};
+
+class ControlPool : public Control, public testing::WithParamInterface<PoolRow>
+{
+};
+
+TEST_P(ControlPool, HelpersCharge)
+{
+	const PoolRow &row = GetParam();
+
+	NEED_DEVICES(1);
+	NEED_MEMORY(Backing::hugetlb_2m, huge_2m);
+	NEED_CGROUP(row.controller);
+	const Cgroup group("pool", {row.controller});
+	std::optional<CgroupOption> option;
+
+	if (row.option && can_count_pools())
+		option.emplace(counts_pools);
+	map_and_look(0, [&] { group.enter(); },
+		{.has_helpers = !row.counts(), .pool = true, .held = {}});
+}
+
+static const PoolRow pool_rows[] = {
+	{"hugetlb", "hugetlb", false, [] { return true; }},
+	{"memory", "memory", false, [] { return false; }},
+	{"memory_that_counts", "memory", true, can_count_pools},
+};
+
+INSTANTIATE_TEST_SUITE_P(Table, ControlPool, testing::ValuesIn(pool_rows), row_name<PoolRow>);
 
 /* ---- threads and CPUs that are not there ---- */
 
@@ -692,6 +744,45 @@ TEST_F(ControlMemory, HugetlbChargedToTheCaller)
 		want(key + "pinned", pinned(), 0);
 	}
 	want("freed", soon([&] { return group.number("hugetlb.2MB.current") == 0; }), true);
+	want("removed", group.remove(), true);
+}
+
+/* They may be memory like any other, too. */
+TEST_F(ControlMemory, HugetlbChargedAsMemory)
+{
+	NEED_DEVICES(1);
+	NEED_MEMORY(Backing::hugetlb_2m, size);
+	NEED_CGROUP("memory");
+	const bool counts = can_count_pools();
+	const Forced forced(0);
+	const Rig rig = open_rig();
+	Cgroup group("memory", {"memory"});
+	std::optional<CgroupOption> option;
+
+	if (counts)
+		option.emplace(counts_pools);
+	for (const bool fits : {true, false}) {
+		const std::string key = fits ? "fits." : "short.";
+		const bool maps = fits || !counts;
+
+		group.set("memory.max", std::to_string(fits ? size * 2 : size / 2));
+		take(key, run_child([&](Notes &seen) {
+			group.enter();
+			const Memory ram = allocate(Backing::hugetlb_2m, size);
+
+			seen.put("map", errno_name(rig.container.map(iova0, ram.data(), size).err));
+			if (maps)
+				seen.put("charged", group.charged(ram));
+			seen.put("VmLck", vm_locked_pages());
+			rig.container.unmap_all();
+		}));
+		expect_noted(key + "map", to_value(maps ? "ok" : "ENOMEM"));
+		if (maps)
+			expect_noted(key + "charged", to_value(counts ? size / page : 0));
+		expect_noted(key + "VmLck", to_value(maps ? size / page : 0));
+		want(key + "pinned", pinned(), 0);
+	}
+	want("freed", soon([&] { return group.number("memory.current") < little; }), true);
 	want("removed", group.remove(), true);
 }
 

@@ -68,8 +68,15 @@ std::optional<std::string> Cgroup::lacking(const std::vector<std::string> &contr
 Cgroup::Cgroup(const std::string &name, const std::vector<std::string> &controllers)
 	: path_(root + group_name + "." + name)
 {
+	const std::string control = root + "/cgroup.subtree_control";
+	std::istringstream others(read_file(control).value_or(""));
+
+	/* What was on for another case would count here, too. */
+	for (std::string controller; others >> controller;)
+		if (std::ranges::find(controllers, controller) == controllers.end())
+			write(control, "-" + controller);
 	for (const auto &controller : controllers)
-		write(root + "/cgroup.subtree_control", "+" + controller);
+		write(control, "+" + controller);
 	remove();
 	if (::mkdir(path_.c_str(), 0755))
 		throw std::runtime_error("cannot make " + path_);
@@ -163,6 +170,23 @@ std::size_t Cgroup::charged(const Memory &memory) const
 		}
 	}
 	return pages;
+}
+
+/* Those that are not named are off. */
+static bool remount(const std::string &options)
+{
+	return !::mount(nullptr, root.c_str(), nullptr, MS_REMOUNT, options.c_str());
+}
+
+CgroupOption::CgroupOption(const std::string &option)
+{
+	if (!remount(option))
+		throw std::runtime_error(root + " cannot be mounted with " + option);
+}
+
+CgroupOption::~CgroupOption()
+{
+	remount("");
 }
 
 std::optional<CgroupV1> CgroupV1::mount(const std::string &controller)

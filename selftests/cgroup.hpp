@@ -22,7 +22,7 @@ public:
 	/* Why there can be no group with these controllers; nothing if there can. */
 	static std::optional<std::string> lacking(const std::vector<std::string> &controllers);
 
-	/* Throws when it cannot be made. */
+	/* With these controllers and no others. Throws when it cannot be made. */
 	Cgroup(const std::string &name, const std::vector<std::string> &controllers);
 	Cgroup(const Cgroup &) = delete;
 	Cgroup &operator=(const Cgroup &) = delete;
@@ -52,6 +52,16 @@ public:
 
 private:
 	std::string path_;
+};
+
+/* The hierarchy of version 2 has a mount option, for a while. Throws when it cannot. */
+class CgroupOption
+{
+public:
+	explicit CgroupOption(const std::string &option);
+	CgroupOption(const CgroupOption &) = delete;
+	CgroupOption &operator=(const CgroupOption &) = delete;
+	~CgroupOption();
 };
 
 /* A hierarchy of version 1 with one controller and one group. */
