@@ -173,4 +173,19 @@ static inline int mock_folio_pins(struct folio *folio)
 #endif
 }
 
+/*
+ * 6.12: what a driver maps by its pfn is marked as special, and GUP stays away from
+ * it. Take the mark away. Before, there was none in huge entries.
+ */
+static inline void mock_pmd_make_ordinary(struct vm_fault *vmf)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	spinlock_t *ptl = pmd_lock(vmf->vma->vm_mm, vmf->pmd);
+
+	if (pmd_special(*vmf->pmd))
+		WRITE_ONCE(*vmf->pmd, pmd_clear_flags(*vmf->pmd, _PAGE_SPECIAL));
+	spin_unlock(ptl);
+#endif
+}
+
 #endif /* VFIO_MT_MOCK_COMPAT_H */

@@ -88,7 +88,12 @@ static const struct vm_operations_struct mock_mem_vm_ops = {
 
 static vm_fault_t mock_mem_patched_fault(struct vm_fault *vmf)
 {
-	return vmf_insert_pfn_pmd(vmf, page_to_pfn_t(patched), true);
+	vm_fault_t ret;
+
+	ret = vmf_insert_pfn_pmd(vmf, page_to_pfn_t(patched), true);
+	if (ret == VM_FAULT_NOPAGE)
+		mock_pmd_make_ordinary(vmf);
+	return ret;
 }
 
 static const struct vm_operations_struct mock_mem_patched_vm_ops = {
