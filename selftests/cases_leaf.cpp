@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
@@ -919,15 +920,21 @@ static void each_span(Victim &v, const std::function<void(std::size_t)> &change)
 		change(at / page);
 }
 
-/* A page of each leaf that a MADV_ value for testing takes away, if it does. */
+/*
+ * A page of each leaf that a MADV_ value for testing takes away, if it does. Newer kernels
+ * than 6.1 tell who has it, by a signal that must not be ignored.
+ */
 static void take_pages_away(Victim &v, int advice)
 {
+	const auto before = std::signal(SIGBUS, [](int) {});
+
 	each_span(v, [&](std::size_t first) {
 		std::byte *const at = v.memory.at((first + 5) * page);
 
 		v.poisoned.push_back(v.mock->page_state(at).pfn);
 		::madvise(at, page, advice);
 	});
+	std::signal(SIGBUS, before);
 }
 
 /* Let the daemon look at everything several times. */
