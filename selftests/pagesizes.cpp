@@ -335,16 +335,23 @@ private:
 		report(why.empty(), label + (why.empty() ? "" : ": " + why));
 	}
 
-	/* Is there a kind of memory whose IOMMU pages are larger than its own? */
+	/*
+	 * Is there a kind of memory whose IOMMU pages are larger than its own? Of small ones,
+	 * which kind lies together is up to the kernel: in 6.12 it is the shared one.
+	 */
 	bool large_pages() const
 	{
+		const auto is_small = [](const Subject &subject) {
+			return subject.name == name(Backing::small) ||
+			       subject.name == name(Backing::shared_anon);
+		};
 		auto reference = reference_.begin();
 		bool small = false, huge = false;
 
 		for (const auto &subject : subjects_)
 			for (std::size_t i = 0; i < placements(subject).size(); i++, ++reference)
 				for (const auto &p : reference->pages) {
-					small |= subject.name == "4k" && p.size >= huge_2m;
+					small |= is_small(subject) && p.size >= huge_2m;
 					huge |= subject.name == "2m" && p.size >= huge_1g;
 				}
 		std::printf("# 4 KiB memory in pages of 2 MiB: %s; 2 MiB memory in pages of 1 GiB: "
