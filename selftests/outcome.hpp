@@ -92,7 +92,7 @@ struct CaseOutcome {
 struct Outcome {
 	std::string driver; /* stock, mt or unknown: who answered */
 	std::string module;
-	std::string iommu; /* intel, amd or unknown */
+	std::string iommu; /* as iommu_kind() says */
 	std::string kernel;
 	std::vector<CaseOutcome> cases;
 

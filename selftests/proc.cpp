@@ -207,6 +207,10 @@ std::string iommu_kind()
 			return "amd";
 		if (name.starts_with("vfio_mt_mock"))
 			return "mock";
+		/* It is named after its PCI device. */
+		if (std::filesystem::read_symlink(entry.path() / "device/driver", none)
+				.filename() == "virtio_iommu")
+			return "virtio";
 	}
 	return "unknown";
 }

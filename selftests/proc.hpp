@@ -72,7 +72,7 @@ bool kernel_before(unsigned major, unsigned minor);
  * reading. From Linux 6.2 on, real pages take their place.
  */
 std::int64_t charge_of_zero_pages(std::int64_t pages);
-/* intel, amd, mock or unknown, by the units under /sys/class/iommu. */
+/* intel, amd, virtio, mock or unknown, by the units under /sys/class/iommu. */
 std::string iommu_kind();
 
 } // namespace selftest
