@@ -185,8 +185,11 @@ protected:
 	{
 		Memory ram = Memory::reserve(held_spans * huge_2m, huge_2m);
 
-		/* Read only, never touched: quick to map. */
-		ram.place(0, ram.size(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS);
+		/*
+		 * Read only, never touched: quick to map. Private pages are not, since Linux 6.2:
+		 * the zero page is replaced in each place, and all CPUs have to flush it.
+		 */
+		ram.place(0, ram.size(), PROT_READ, MAP_SHARED | MAP_ANONYMOUS);
 		::madvise(ram.data(), ram.size(), MADV_NOHUGEPAGE);
 		for (std::size_t i = 0; i < held_spans; i++)
 			ram.place(i * huge_2m, page, PROT_READ, MAP_SHARED, mock().fd(),
