@@ -183,7 +183,8 @@ static long pin_pages(struct mm_struct *mm, unsigned long va, unsigned long nr,
 	long ret;
 
 	if (current->mm == mm) {
-		ret = pin_user_pages_fast(va, nr, flags, pages);
+		ret = pin_user_pages_fast(va, nr, flags | COMPAT_PIN_FAST,
+					  pages);
 		if (ret > 0 || ret == -EINTR)
 			return ret;
 	}

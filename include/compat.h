@@ -78,6 +78,17 @@ static inline bool iommu_group_has_isolated_msi(struct iommu_group *group)
 #endif
 
 /*
+ * 6.3: pin_user_pages_fast() may wait for a fault that somebody else has to handle
+ * (userfaultfd), where it failed before. Without a fault, it leaves what is missing
+ * to pin_user_pages_remote(), which fails still.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define COMPAT_PIN_FAST		0
+#else
+#define COMPAT_PIN_FAST		FOLL_NOFAULT
+#endif
+
+/*
  * 6.4: addresses have tags on x86 too, and a process of its own has its own kind
  * of them. With its mmap lock held, it can be asked. Before, untagged_addr() is
  * the same for all.
