@@ -305,8 +305,10 @@ case_hotplug()
 	stop quit
 }
 
-# Memory comes and goes in small blocks, each of which QEMU maps and unmaps. A balloon
-# cannot take any: QEMU keeps it from that while devices can reach the memory.
+# Memory comes and goes in small blocks, each of which QEMU maps and unmaps. What the
+# guest gives to a balloon, QEMU does not take, as devices can reach it. The balloon comes
+# last: a guest that fills it has no time to move what is in memory that is to go, and
+# tries again only after 50 seconds.
 case_virtio_mem()
 {
 	start -M q35 -m 512M,maxmem=2G -device virtio-balloon \
@@ -322,10 +324,12 @@ case_virtio_mem()
 	same "the memory can be used" $((600 << 20)) "$ANSWER"
 	check_disk 0
 	ask fill 0
-	monitor balloon 256
 	monitor qom-set block requested-size 0
 	wait_until memory 512
 	same "memory was taken away" 512 "$ANSWER"
+	monitor balloon 256
+	wait_until balloon 256
+	same "the balloon has its memory" 256 "$ANSWER"
 	check_disk 0
 	stop quit
 }
