@@ -44,20 +44,26 @@ trace_setup()
 	cd - >/dev/null || exit
 }
 
+# What of a driver the time is measured in: the ioctls MAP_DMA and UNMAP_DMA, and what
+# takes mappings away when the container is closed.
 trace_begin()
 {
 	case $DRIVER in
-	stock)	symbol=vfio_iommu_type1:vfio_iommu_type1_ioctl ;;
-	mt)	symbol=vfio_mt_type1:vfio_mt_ioctl ;;
+	stock)	module=vfio_iommu_type1 prefix=vfio_iommu_type1 ;;
+	mt)	module=vfio_mt_type1 prefix=vfio_mt ;;
 	esac
-	# _IO(';', 113) and 114
 	{
-		echo "p:vmt/begin $symbol cmd=%si:x32"
-		echo "r:vmt/end $symbol"
+		echo "p:vmt/begin $module:${prefix}_ioctl cmd=%si:x32"
+		echo "r:vmt/end $module:${prefix}_ioctl"
+		for call in detach_group release; do
+			echo "p:vmt/begin_$call $module:${prefix}_$call"
+			echo "r:vmt/end_$call $module:${prefix}_$call"
+		done
 	} >$TRACING/kprobe_events
 	cd $TRACING/instances/ioctl || exit
+	# _IO(';', 113) and 114
 	echo 'cmd == 0x3b71 || cmd == 0x3b72' >events/vmt/begin/filter
-	for file in events/vmt/begin events/vmt/end ../start/events/sched/sched_process_exec \
+	for file in events/vmt ../start/events/sched/sched_process_exec \
 		../start/events/kvm/kvm_fpu; do
 		echo 1 >$file/enable
 	done
@@ -73,8 +79,8 @@ mark()
 }
 
 # trace_end HOW: a line for times.csv, in milliseconds: from exec to the guest's first
-# instruction; how much of it is spent in MAP_DMA; from the order to stop to the process
-# gone.
+# instruction; how much of it the driver takes; from the order to stop to the process
+# gone; how much of that the driver takes.
 trace_end()
 {
 	cd $TRACING/instances/ioctl || exit
@@ -93,17 +99,19 @@ trace_end()
 		}
 		/sched_process_exec/ && !exec { exec = now }
 		/kvm_fpu: load/ && !first { first = now }
-		/ begin: / { since[task] = now }
-		/ end: / && task in since {
+		/ begin(_[a-z_]+)?: / { since[task] = now }
+		/ end(_[a-z_]+)?: / && task in since {
 			if (now < first)
 				map += now - since[task]
+			else if (stop)
+				unmap += now - since[task]
 			delete since[task]
 		}
 		/: stop$/ { stop = now }
 		/: gone$/ { gone = now }
 		END {
-			printf "%s,%.1f,%.1f,%.1f\n", line, first - exec, map,
-				gone - stop
+			printf "%s,%.1f,%.1f,%.1f,%.1f\n", line, first - exec, map,
+				gone - stop, unmap
 		}' /out/trace >>/out/times.csv
 }
 
@@ -240,7 +248,7 @@ case_thp()
 	start -M q35 -m 1G $(passthrough $DISK0) $(passthrough $CARD)
 	check_disk 0
 	check_card
-	stop off
+	stop quit
 }
 
 # A guest that has no more memory locked than it must, started by a user.
@@ -253,7 +261,7 @@ case_hugetlb()
 		memory-backend-file,id=ram,size=512M,mem-path=/hugetlbfs/2M,prealloc=on,prealloc-threads=2 \
 		$(passthrough $DISK0)
 	check_disk 0
-	stop quit
+	stop off
 }
 
 case_small_pages()
@@ -365,7 +373,7 @@ modprobe kvm-amd || exit
 ip link set lo up
 vfio-bind $DISK0 $DISK1 $CARD || exit
 : >/out/slots
-echo driver,case,end,start_ms,map_ms,stop_ms >/out/times.csv
+echo driver,case,end,start_ms,map_ms,stop_ms,unmap_ms >/out/times.csv
 APPEND=
 trace_setup
 for CASE; do
