@@ -110,6 +110,8 @@ trace_end()
 		/: stop$/ { stop = now }
 		/: gone$/ { gone = now }
 		END {
+			if (!first)
+				exit
 			printf "%s,%.1f,%.1f,%.1f,%.1f\n", line, first - exec, map,
 				gone - stop, unmap
 		}' /out/trace >>/out/times.csv
