@@ -9,7 +9,7 @@ set output svg
 set datafile separator ","
 
 # What the driver takes, and the rest
-rows(all, part) = sprintf("< awk -F, -v OFS=, 'NR > 1 {print $1 \"\\\\n\" $3, $%d, $%d - $%d}' %s", part, all, part, csv)
+rows(all, part) = sprintf("< awk -F, -v OFS=, 'NR > 1 {sub(/_/, \" \", $1); print $1 \"\\\\n\" $3, $%d, $%d - $%d}' %s", part, all, part, csv)
 
 set style data histogram
 set style histogram rowstacked gap 1
