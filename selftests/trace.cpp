@@ -32,6 +32,11 @@ static void set(const std::string &name, const std::string &value)
 TraceBuffer::TraceBuffer(std::vector<std::string> enables) : enables_(std::move(enables))
 {
 	set("buffer_size_kb", buffer_kib);
+	/*
+	 * Nobody needs the names of processes. For these, the scheduler's code is patched,
+	 * and in a patched place a CPU of an emulator was seen to get stuck.
+	 */
+	set("options/record-cmd", "0");
 	clear();
 	for (const auto &enable : enables_)
 		set("events/" + enable, "1");
