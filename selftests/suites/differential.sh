@@ -17,7 +17,9 @@ status=0
 
 # virtio-iommu does not isolate interrupts, so an administrator has to permit it.
 unsafe=
-[ ! -d /sys/bus/virtio/drivers/virtio_iommu ] || unsafe=allow_unsafe_interrupts=1
+for iommu in /sys/bus/virtio/drivers/virtio_iommu/virtio*; do
+	[ ! -e "$iommu" ] || unsafe=allow_unsafe_interrupts=1
+done
 
 run()
 {
