@@ -54,7 +54,7 @@ static int job_cgroup_attach_task_all(struct task_struct *from,
  * @allowed: those that the caller may use
  * @online: those that there are
  */
-static struct {
+static struct job_cpus {
 	bool faked;
 	DECLARE_BITMAP(allowed, JOB_CPUS);
 	DECLARE_BITMAP(online, JOB_CPUS);
