@@ -1291,10 +1291,7 @@ protected:
 		}
 		return gigantic_;
 	}
-	static bool has_gigantic()
-	{
-		return gigantic_.size() > 0;
-	}
+	static bool has_gigantic() { return gigantic_.size() > 0; }
 
 private:
 	static inline Memory gigantic_;
