@@ -60,13 +60,17 @@ RACE = re.compile(r"BUG: KCSAN: ")
 RACE_END = re.compile(r"={20,}$")
 OURS = re.compile(r"\[vfio_mt_\w+\]")
 
-# Of the kernel's own making, though all backends bring it about, and harmless:
+# Of the kernel's own making, though we take part, and harmless:
 #
 # Dropping a pin, the kernel reads from the flags of a page on which node it is, for a
 # counter. These bits never change. Meanwhile another thread sets one of the other bits,
 # atomically, since the page gets onto a list for reclaim that it was waiting for: it is
 # mapped a second time, or was faulted in a moment ago. Neither is a matter of who pins.
-KNOWN = re.compile(r"BUG: KCSAN: data-race in gup_put_folio / lru_add_fn$")
+#
+# Whoever sleeps for some time looks whether the timer has woken it, which the timer's
+# interrupt notes without a lock: usleep_range() does so, whoever calls it.
+KNOWN = re.compile(r"BUG: KCSAN: data-race in"
+                   r" (gup_put_folio / lru_add_fn|hrtimer_wakeup / schedule_hrtimeout_range_clock)$")
 
 # When a CPU goes offline, 6.12 now and then counts one task on it that is not there,
 # whichever backend is loaded. It lists those that are there: one that is not the kernel's
