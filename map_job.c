@@ -116,9 +116,7 @@ map_job_joins(const struct cgroup_subsys_state *css)
 	return css->cgroup->root != &cgrp_dfl_root;
 #endif
 }
-#endif
 
-#ifdef CONFIG_CGROUPS
 /* Does a controller take what helpers do for what the caller does? */
 static bool __maybe_unused map_job_shares(int subsys)
 {
