@@ -938,19 +938,22 @@ static int map_work_charging(struct map_work *work)
 	return ret;
 }
 
-static int map_work_all(struct map_work *work)
+static int map_work_open(struct map_work *work)
 {
 	const struct map_range *range = work->range;
-	int ret;
 
 	spin_lock_init(&work->lock);
 	INIT_LIST_HEAD(&work->workers);
 	work->fail = ULONG_MAX;
 	work->leaves = !range->tgt->single;
-	ret = lockvm_pool_open(&work->pool, &range->owner,
-			       READ_ONCE(map_tune.lockvm_batch),
-			       range->size >> PAGE_SHIFT);
-	return ret ? : map_work_charging(work);
+	return lockvm_pool_open(&work->pool, &range->owner,
+				READ_ONCE(map_tune.lockvm_batch),
+				range->size >> PAGE_SHIFT);
+}
+
+static int map_work_all(struct map_work *work)
+{
+	return map_work_open(work) ? : map_work_charging(work);
 }
 
 /* Map; @again: it may succeed with nobody else charging. */

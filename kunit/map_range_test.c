@@ -1151,26 +1151,23 @@ static void range_killed(struct kunit *test)
 	mapper_done(m);
 }
 
+/* So many that there are several chunks */
+static const struct whole_case many_pages = {
+	"", { { MB(2), 16384, FAKE_PFN(512), PIN_LEAF_PTE } }, MB(2), MB(2),
+	MB(64), FAKE_SIZES
+};
+
 /* A caller that is killed tells that to helpers before it undoes its own chunk. */
 static void range_killed_tells(struct kunit *test)
 {
-	static const struct whole_case pages = {
-		"", { { MB(2), 16384, FAKE_PFN(512), PIN_LEAF_PTE } }, MB(2),
-		MB(2), MB(64), FAKE_SIZES
-	};
-	struct mapper *m = mapper_make(test, &pages, 1);
+	struct mapper *m = mapper_make(test, &many_pages, 1);
 	struct map_stat_sum sum = { };
-	struct map_work work = {
-		.range = &m->range, .sum = &sum, .fail = ULONG_MAX,
-	};
+	struct map_work work = { .range = &m->range, .sum = &sum };
 	struct map_worker *helper, *next;
 	struct map_chunk single = { };
 
 	range_tune(2, 0, 2);
-	spin_lock_init(&work.lock);
-	INIT_LIST_HEAD(&work.workers);
-	KUNIT_ASSERT_EQ(test, 0, lockvm_pool_open(&work.pool, &m->range.owner,
-						  16, 16384));
+	KUNIT_ASSERT_EQ(test, 0, map_work_open(&work));
 	map_plan(&work, &single);
 	KUNIT_ASSERT_GT(test, work.nr, 1UL);
 	helper = map_worker_get(&work);
@@ -1200,14 +1197,10 @@ static void range_killed_tells(struct kunit *test)
 /* Chunks behind one that failed are not begun. */
 static void range_fails_soon(struct kunit *test)
 {
-	static const struct whole_case pages = {
-		"", { { MB(2), 16384, FAKE_PFN(512), PIN_LEAF_PTE } }, MB(2),
-		MB(2), MB(64), FAKE_SIZES
-	};
 	unsigned int threads;
 
 	for (threads = 1; threads <= 2; threads++) {
-		struct mapper *m = mapper_make(test, &pages, 1);
+		struct mapper *m = mapper_make(test, &many_pages, 1);
 		unsigned long charged;
 
 		range_tune(2, 0, threads);
