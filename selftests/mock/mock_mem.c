@@ -279,7 +279,7 @@ struct page *mock_mem_pinned_page_at(unsigned long vaddr)
 	struct page *page;
 
 	if (get_user_pages_fast(vaddr & PAGE_MASK, 1, 0, &page) != 1)
-		return NULL;
+		return mock_mem_patched_at(vaddr);
 	return page;
 }
 
