@@ -78,6 +78,17 @@ KNOWN = re.compile(r"BUG: KCSAN: data-race in"
 DYING = re.compile(r"WARNING: .* at kernel/sched/core\.c:\d+ sched_cpu_dying\+")
 
 
+# Something does not go on. An emulated CPU gets stuck now and then, mostly where another one
+# patches the kernel's code.
+LOCKUP_LINES = 150  # what is told of it, and more
+LOCKUP = re.compile(r"(?:watchdog:\s)?BUG: soft lockup |(?:rcu: )?INFO: rcu_\w+ (?:self-)?detected .*stall")
+
+
+def messages_of(text):
+    """Return the messages in a kernel log, without what is before each of them."""
+    return [PREFIX.sub("", line, count=1).rstrip() for line in text.splitlines()]
+
+
 def is_ours(messages, at):
     """Tell whether the race reported there is ours, or may be: the report has no end."""
     if KNOWN.match(messages[at]):
@@ -92,7 +103,7 @@ def is_ours(messages, at):
 
 def find_faults(text):
     """Return the messages in a kernel log that report a fault, each one once."""
-    messages = [PREFIX.sub("", line, count=1).rstrip() for line in text.splitlines()]
+    messages = messages_of(text)
     faults = {}
     for at, message in enumerate(messages):
         if DYING.match(message):
@@ -100,6 +111,15 @@ def find_faults(text):
         if FAULT.match(message) and (not RACE.match(message) or is_ours(messages, at)):
             faults.setdefault(message)
     return list(faults)
+
+
+def has_foreign_lockup(text):
+    """Tell whether something got stuck, and none of our modules is in the stacks shown then."""
+    messages = messages_of(text)
+    for at, message in enumerate(messages):
+        if LOCKUP.match(message):
+            return not any(OURS.search(later) for later in messages[at:at + LOCKUP_LINES])
+    return False
 
 
 def main(paths):

@@ -189,6 +189,16 @@ test_bad_guests()
 	check "a panic fails the guest" failed_with "kernel log: Kernel panic"
 	check "--keep-log keeps the log of a panic" grep -q "sysrq triggered crash" "$work/log"
 
+	local lockup='watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [x:1]' ours
+
+	for ours in '' ' y+0x1/0x2 [vfio_mt_type1]'; do
+		guest --accel tcg -- "for line in '$lockup' ' x+0x1/0x2 [vfio_pci]' '$ours'; do
+			echo \"\$line\" >/dev/kmsg; done"
+		check "a lockup fails the guest" failed_with "kernel log: watchdog: BUG: soft lockup"
+		check "and is a hiccup unless we are in its stack: '$ours'" \
+			test "$(grep -c hiccup "$work/stderr")" -eq "$((!${#ours}))"
+	done
+
 	guest -- poweroff -f
 	check "a guest that ends too early fails" failed_with "without a report"
 

@@ -78,3 +78,19 @@ lock()
 	exec {LOCK_FD}>"$1" || die "cannot open the lock file $1"
 	flock "$LOCK_FD" || die "cannot lock $1"
 }
+
+# Where modules are built against the kernel that guests boot. From the project's root.
+guest_kdir()
+{
+	printf '/usr/src/linux-headers-%s\n' "$(cat "$(guest/kernel)/release")"
+}
+
+# build_for_guest LOG TARGET...: LOG is shown if that fails. From the project's root.
+build_for_guest()
+{
+	local log=$1
+	shift
+
+	make KDIR="$(guest_kdir)" "$@" >"$log" 2>&1 ||
+		{ tail -n 40 "$log" >&2; die "the build failed"; }
+}
