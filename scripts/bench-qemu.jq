@@ -2,10 +2,9 @@
 #
 # Medians of what guest/passthrough measured:
 #
-#	jq -R -s -f scripts/bench-qemu.jq times.csv >qemu.json
+#	jq -L scripts -R -s -f scripts/bench-qemu.jq times.csv >qemu.json
 
-def median: sort | if length % 2 == 1 then .[length / 2 | floor]
-		   else (.[length / 2 - 1] + .[length / 2]) / 2 end;
+include "median";
 
 split("\n") | map(select(length > 0) | split(",")) |
 .[0] as $head |

@@ -2,10 +2,12 @@
 #
 # Make one of the files that scripts/bench collected:
 #
-#	jq -n -f scripts/bench.jq FILE.json... >bench.json
+#	jq -L scripts -n -f scripts/bench.jq FILE.json... >bench.json
 #
 # rows: what was measured (instructions, alias, wall), of what, and the figures of
 # each driver. Under -icount a nanosecond is an instruction.
+
+include "median";
 
 def round4: if . == 0 then 0
 	    else (. | fabs | log10 | floor) as $e | pow(10; 3 - $e) as $f |
@@ -14,9 +16,6 @@ def round4: if . == 0 then 0
 # A leaf is the size in which the memory comes.
 def leaf: {"4k": 4096, "memfd": 4096, "thp": 2097152, "2m": 2097152,
 	   "1g": 1073741824}[.];
-
-def median: sort | if length % 2 == 1 then .[length / 2 | floor]
-		   else (.[length / 2 - 1] + .[length / 2]) / 2 end;
 
 def kind($name): if $name | startswith("wall") then "wall"
 		 elif $name | startswith("alias") then "alias"

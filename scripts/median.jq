@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# A module of the other programs here: jq -L scripts.
+
+def median: sort | if length % 2 == 1 then .[length / 2 | floor]
+		   else (.[length / 2 - 1] + .[length / 2]) / 2 end;
