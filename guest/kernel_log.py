@@ -69,8 +69,15 @@ OURS = re.compile(r"\[vfio_mt_\w+\]")
 #
 # Whoever sleeps for some time looks whether the timer has woken it, which the timer's
 # interrupt notes without a lock: usleep_range() does so, whoever calls it.
-KNOWN = re.compile(r"BUG: KCSAN: data-race in"
-                   r" (gup_put_folio / lru_add_fn|hrtimer_wakeup / schedule_hrtimeout_range_clock)$")
+#
+# A worker reads the flags of the work that it is about to do under the lock of its pool.
+# Whoever cancels the work tries to set one of these flags, atomically, before it takes that
+# lock; the worker looks at others.
+KNOWN = re.compile(r"BUG: KCSAN: data-race in ("
+                   r"gup_put_folio / lru_add_fn"
+                   r"|hrtimer_wakeup / schedule_hrtimeout_range_clock"
+                   r"|process_one_work / try_to_grab_pending"
+                   r")$")
 
 # When a CPU goes offline, 6.12 now and then counts one task on it that is not there,
 # whichever backend is loaded. It lists those that are there: one that is not the kernel's
@@ -78,8 +85,8 @@ KNOWN = re.compile(r"BUG: KCSAN: data-race in"
 DYING = re.compile(r"WARNING: .* at kernel/sched/core\.c:\d+ sched_cpu_dying\+")
 
 
-# Something does not go on. An emulated CPU gets stuck now and then, mostly where another one
-# patches the kernel's code.
+# Something does not go on. An emulated CPU gets stuck now and then, where another one patches
+# the kernel's code, or sleeps and misses its timer.
 LOCKUP_LINES = 150  # what is told of it, and more
 LOCKUP = re.compile(r"(?:watchdog:\s)?BUG: soft lockup |(?:rcu: )?INFO: rcu_\w+ (?:self-)?detected .*stall")
 

@@ -96,6 +96,9 @@ test_kernel_log()
 	[    1.000000] BUG: KCSAN: data-race in hrtimer_wakeup / schedule_hrtimeout_range_clock
 	[    1.000000]  vfio_mt_x+0x1/0x2 [vfio_mt_type1]
 	[    1.000000] ==================================================================
+	[    1.000000] BUG: KCSAN: data-race in process_one_work / try_to_grab_pending
+	[    1.000000]  vfio_mt_x+0x1/0x2 [vfio_mt_type1]
+	[    1.000000] ==================================================================
 	[    1.000000] BUG: KCSAN: data-race in x / y
 	[    1.000000]  x+0x1/0x2
 	[    1.000000]  y+0x1/0x2 [vfio_pci_core]
@@ -128,6 +131,9 @@ test_kernel_log()
 	[    1.000000] BUG: KCSAN: data-race in x / y
 	END
 	cat >"$work/races" <<-'END'
+	[    1.000000] BUG: KCSAN: data-race in process_one_work / try_to_grab_pending
+	[    1.000000]  vfio_mt_x+0x1/0x2 [vfio_mt_type1]
+	[    1.000000] ==================================================================
 	[    1.000000] BUG: KCSAN: data-race in x / y
 	[    1.000000]  x+0x1/0x2
 	[    1.000000]  y+0x1/0x2 [vfio_mt_type1]
