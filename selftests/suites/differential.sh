@@ -30,7 +30,7 @@ run()
 	[ ! -f "$mock" ] || insmod "$mock" || exit 1
 	if ! $selftest test --driver "$driver" --gtest_filter="$filter" \
 		--outcome "/out/$who.json" >"/out/$who.log" 2>&1; then
-		grep -a -e FAILED -e Failure "/out/$who.log" | head -n 20
+		grep -a -e "FAILED  \]" -e "Failure$" -A 3 "/out/$who.log" | head -n 30
 		status=1
 	fi
 	tail -n 1 "/out/$who.log"
