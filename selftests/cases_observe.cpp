@@ -235,8 +235,7 @@ TEST_F(Observe, HugePagesOff)
 /* The first place from there on at which so much lies within one leaf */
 static std::byte *within_a_leaf(std::byte *from, std::size_t size)
 {
-	const std::size_t left =
-		huge_2m - reinterpret_cast<std::uintptr_t>(from) % huge_2m;
+	const std::size_t left = huge_2m - reinterpret_cast<std::uintptr_t>(from) % huge_2m;
 
 	return left < size ? from + left : from;
 }
