@@ -161,6 +161,20 @@ static inline int mock_folio_mappings(struct folio *folio)
 }
 
 /*
+ * How many references does the page cache hold to a folio? One for each page.
+ *
+ * 6.7: of a hugetlb page too. Before, it held one in all.
+ */
+static inline int mock_folio_cache_refs(struct folio *folio)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	if (PageHuge(&folio->page))
+		return 1;
+#endif
+	return folio_nr_pages(folio);
+}
+
+/*
  * 6.3: a large folio's pins are a member. Before, it was at the place that a
  * function told.
  */

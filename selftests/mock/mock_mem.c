@@ -289,7 +289,7 @@ static int folio_cached(struct folio *folio)
 	if (folio_test_anon(folio) || folio_test_slab(folio) ||
 	    !READ_ONCE(folio->mapping))
 		return 0;
-	return PageHuge(&folio->page) ? 1 : folio_nr_pages(folio);
+	return mock_folio_cache_refs(folio);
 }
 
 /*
