@@ -85,10 +85,12 @@ KNOWN = re.compile(r"BUG: KCSAN: data-race in ("
 DYING = re.compile(r"WARNING: .* at kernel/sched/core\.c:\d+ sched_cpu_dying\+")
 
 
-# Something does not go on. An emulated CPU gets stuck now and then, where another one patches
-# the kernel's code, or sleeps and misses its timer.
-LOCKUP_LINES = 150  # what is told of it, and more
-LOCKUP = re.compile(r"(?:watchdog:\s)?BUG: soft lockup |(?:rcu: )?INFO: rcu_\w+ (?:self-)?detected .*stall")
+# An emulated CPU gets stuck now and then, where another one patches the kernel's code, or sleeps
+# and misses its timer. Or it runs into the breakpoint that is there while code is patched, when
+# that is over and nobody knows of it any more.
+HICCUP_LINES = 150  # what is told of it, and more
+HICCUP = re.compile(r"(?:watchdog:\s)?BUG: soft lockup |(?:rcu: )?INFO: rcu_\w+ (?:self-)?detected .*stall"
+                    r"|(?:Oops: )?int3: 0000 \[#1\]")
 
 
 def messages_of(text):
@@ -120,12 +122,12 @@ def find_faults(text):
     return list(faults)
 
 
-def has_foreign_lockup(text):
-    """Tell whether something got stuck, and none of our modules is in the stacks shown then."""
+def has_hiccup(text):
+    """Tell whether the emulator had one, and none of our modules is in the stacks shown then."""
     messages = messages_of(text)
     for at, message in enumerate(messages):
-        if LOCKUP.match(message):
-            return not any(OURS.search(later) for later in messages[at:at + LOCKUP_LINES])
+        if HICCUP.match(message):
+            return not any(OURS.search(later) for later in messages[at:at + HICCUP_LINES])
     return False
 
 

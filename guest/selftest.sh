@@ -195,14 +195,17 @@ test_bad_guests()
 	check "a panic fails the guest" failed_with "kernel log: Kernel panic"
 	check "--keep-log keeps the log of a panic" grep -q "sysrq triggered crash" "$work/log"
 
-	local lockup='watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [x:1]' ours
+	local lockup='watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [x:1]'
+	local trap='Oops: int3: 0000 [#1] PREEMPT SMP NOPTI' what ours
 
-	for ours in '' ' y+0x1/0x2 [vfio_mt_type1]'; do
-		guest --accel tcg -- "for line in '$lockup' ' x+0x1/0x2 [vfio_pci]' '$ours'; do
-			echo \"\$line\" >/dev/kmsg; done"
-		check "a lockup fails the guest" failed_with "kernel log: watchdog: BUG: soft lockup"
-		check "and is a hiccup unless we are in its stack: '$ours'" \
-			test "$(grep -c hiccup "$work/stderr")" -eq "$((!${#ours}))"
+	for what in "$lockup" "$trap"; do
+		for ours in '' ' y+0x1/0x2 [vfio_mt_type1]'; do
+			guest --accel tcg -- "for line in '$what' ' x+0x1/0x2 [vfio_pci]' '$ours'; do
+				echo \"\$line\" >/dev/kmsg; done"
+			check "'${what%%[*}' fails the guest" failed_with "kernel log: ${what%%[*}"
+			check "and is a hiccup unless we are in its stack: '$ours'" \
+				test "$(grep -c hiccup "$work/stderr")" -eq "$((!${#ours}))"
+		done
 	done
 
 	guest -- poweroff -f
