@@ -6,6 +6,7 @@
 
 #include "outcome.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <fnmatch.h>
 #include <fstream>
@@ -42,6 +43,17 @@ static std::string shown(const nlohmann::json &value)
 	return show(to_value(value.get<std::string>()));
 }
 
+/* "iommu" is one of them or a list; without it, an entry is for all. */
+static bool is_for_iommu(const nlohmann::json &entry, const std::string &iommu)
+{
+	const auto it = entry.find("iommu");
+
+	if (it == entry.end())
+		return true;
+	return it->is_array() ? std::find(it->begin(), it->end(), iommu) != it->end()
+			      : *it == iommu;
+}
+
 /* Those that may occur on the IOMMU and the kernel of @outcome. */
 static std::vector<Allowed> load_allowed(const std::string &path, const Outcome &outcome)
 {
@@ -62,7 +74,7 @@ static std::vector<Allowed> load_allowed(const std::string &path, const Outcome 
 			allowed.ours = shown(j.at("mt"));
 		if (allowed.reason.empty())
 			throw std::runtime_error(path + ": an entry without a reason");
-		if (j.value("iommu", outcome.iommu) == outcome.iommu &&
+		if (is_for_iommu(j, outcome.iommu) &&
 			matches(j.value("kernel", "*"), outcome.kernel))
 			list.push_back(std::move(allowed));
 	}
