@@ -450,18 +450,16 @@ static void map_chunk_undo(struct map_work *work, struct map_chunk *chunk,
 	const struct map_range *range = work->range;
 	unsigned long va = chunk->va + (chunk->head.nr << PAGE_SHIFT);
 	bool dirty = range->tgt->prot & IOMMU_WRITE, unpin = !work->from;
-	unsigned int i;
 
 	if (va < mapped_end)
 		unmap_interval(range, va, mapped_end, unpin);
 	if (!unpin)
 		return;
 	if (chunk->head.nr)
-		pin_record_unpin(range->record, &chunk->head, dirty);
+		pin_record_unpin(range->record, &chunk->head, 1, dirty);
 	if (chunk->tail.nr)
-		pin_record_unpin(range->record, &chunk->tail, dirty);
-	for (i = 0; i < nr; i++)
-		pin_record_unpin(range->record, &pending[i], dirty);
+		pin_record_unpin(range->record, &chunk->tail, 1, dirty);
+	pin_record_unpin(range->record, pending, nr, dirty);
 	pin_record_clear(range->record, chunk->va, chunk->end);
 }
 

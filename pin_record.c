@@ -17,6 +17,9 @@
  *    fragmented the memory is. Of such a span only the pages that are mapped
  *    without a reference are remembered, in a bitmap, if there are any.
  *
+ * Small pages that nothing holds but their pin are freed by unpinning, and so
+ * together: see struct pin_release.
+ *
  * Terms: a run is physically contiguous and pinned alike; a piece is what a
  * cursor yields, at most a run; an extent is physically contiguous, however it
  * was pinned.
@@ -33,6 +36,7 @@
  *    except a writer its own spans.
  */
 #include <linux/bitmap.h>
+#include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -42,6 +46,12 @@
 
 /* So many huge leaves are unpinned before others may run: microseconds. */
 #define PIN_RESCHED		64
+
+/*
+ * So many pages are freed together: release_pages() of 6.1 lets go of its locks after 32,
+ * that of later kernels takes 31 at a time.
+ */
+#define PIN_RELEASE_PAGES	31
 
 #define STATE_BITS		2
 #define STATES_PER_WORD		(BITS_PER_LONG / STATE_BITS)
@@ -604,6 +614,91 @@ bool pin_cursor_next(struct pin_cursor *cur, struct pin_run *run)
 }
 
 /**
+ * struct pin_release - pages that go as soon as their references are dropped
+ * @nr: how many
+ * @page: the pages; a reference is held on each
+ *
+ * Of a process that was killed, private memory goes before its files do, and a
+ * pin is the last reference to a page. To free one takes the locks of its LRU
+ * list and of a list of free pages, and uncharges it from its cgroup; threads
+ * that free pages one by one wait for each other there. So an ordinary reference
+ * is taken before the pin is dropped, and what has gathered is released together.
+ */
+struct pin_release {
+	unsigned int nr;
+	struct page *page[PIN_RELEASE_PAGES];
+};
+
+static void pin_release_flush(struct pin_release *release)
+{
+	if (release->nr)
+		release_pages(release->page, release->nr);
+	release->nr = 0;
+}
+
+/*
+ * Is a pin all that holds a small page? It may be no more than likely. Large folios
+ * count their pins apart, and release_pages() does not release the huge zero page.
+ */
+static bool page_has_pin_only(struct page *page)
+{
+	return page_ref_count(page) == GUP_PIN_COUNTING_BIAS &&
+	       !PageCompound(page);
+}
+
+/*
+ * Keep the first of some pages until pin_release_flush(): up to one that others hold,
+ * too. Returns how many: 0 if that is the first one.
+ */
+static unsigned long pin_release_add(struct pin_release *release,
+				     unsigned long pfn, unsigned long nr)
+{
+	struct page *page;
+	unsigned long i;
+
+	if (release->nr == PIN_RELEASE_PAGES)
+		pin_release_flush(release);
+	nr = min(nr, (unsigned long)PIN_RELEASE_PAGES - release->nr);
+	for (i = 0; i < nr; i++) {
+		page = pfn_to_page(pfn + i);
+		if (!page_has_pin_only(page))
+			break;
+		get_page(page);
+		release->page[release->nr++] = page;
+	}
+	return i;
+}
+
+/* @release: or NULL, where it is not worth it */
+static void pages_unpin(unsigned long pfn, unsigned long nr, bool dirty,
+			struct pin_release *release)
+{
+	unsigned long some;
+
+	for (; nr; nr -= some, pfn += some) {
+		some = release ? pin_release_add(release, pfn, nr) : 0;
+		/* Who holds one is likely to hold its neighbours: they are not looked at. */
+		if (!some)
+			some = min(nr, (unsigned long)PIN_RELEASE_PAGES);
+		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), some, dirty);
+	}
+}
+
+static void run_unpin(const struct pin_run *run, bool dirty,
+		      struct pin_release *release)
+{
+	const struct pin_extent ext = { .pfn = run->pfn, .nr = run->nr };
+
+	if (!run->held || !run->pfn)
+		return;
+
+	if (run->leaf == PIN_LEAF_PTE)
+		pages_unpin(run->pfn, run->nr, dirty, release);
+	else
+		pin_leaves_unpin(&ext, 1, run->leaf, dirty);
+}
+
+/**
  * pin_run_unpin - drop the references of a run
  * @run: the run
  * @dirty: mark its pages dirty first: a device may have written to them
@@ -612,16 +707,11 @@ bool pin_cursor_next(struct pin_cursor *cur, struct pin_run *run)
  */
 void pin_run_unpin(const struct pin_run *run, bool dirty)
 {
-	const struct pin_extent ext = { .pfn = run->pfn, .nr = run->nr };
+	struct pin_release release;
 
-	if (!run->held || !run->pfn)
-		return;
-
-	if (run->leaf == PIN_LEAF_PTE)
-		unpin_user_page_range_dirty_lock(pfn_to_page(run->pfn),
-						 run->nr, dirty);
-	else
-		pin_leaves_unpin(&ext, 1, run->leaf, dirty);
+	release.nr = 0;
+	run_unpin(run, dirty, run->nr > 1 ? &release : NULL);
+	pin_release_flush(&release);
 }
 
 static unsigned long extent_pfn(void *arg, unsigned long va)
@@ -635,7 +725,7 @@ static unsigned long extent_pfn(void *arg, unsigned long va)
 static unsigned long record_unpin_pages(struct pin_record *rec,
 					const struct pin_extent *ext,
 					unsigned long va, unsigned long end,
-					bool dirty)
+					bool dirty, struct pin_release *release)
 {
 	struct pin_cursor cur;
 	struct pin_run run;
@@ -643,25 +733,15 @@ static unsigned long record_unpin_pages(struct pin_record *rec,
 	pin_cursor_init(&cur, rec, va, end, extent_pfn, (void *)ext);
 	do {
 		pin_cursor_next(&cur, &run);
-		pin_run_unpin(&run, dirty);
+		run_unpin(&run, dirty, release);
 		cond_resched();
 	} while (cur.va != end && pin_record_leaf(rec, cur.va) < PIN_LEAF_PMD);
 	return cur.va;
 }
 
-/**
- * pin_record_unpin - drop the references held on an extent
- * @rec: the record
- * @ext: the extent; no huge leaf crosses its ends
- * @dirty: mark its pages dirty first
- *
- * The record itself stays as it is. No IOMMU may translate to these pages any
- * more, IOTLBs included.
- *
- * Context: Process context. May sleep.
- */
-void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
-		      bool dirty)
+static void record_unpin_extent(struct pin_record *rec,
+				const struct pin_extent *ext, bool dirty,
+				struct pin_release *release)
 {
 	unsigned long end = ext->va + (ext->nr << PAGE_SHIFT), va = ext->va;
 	unsigned int leaves = 0;
@@ -674,7 +754,8 @@ void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
 	while (va != end) {
 		leaf = pin_record_leaf(rec, va);
 		if (leaf < PIN_LEAF_PMD) {
-			va = record_unpin_pages(rec, ext, va, end, dirty);
+			va = record_unpin_pages(rec, ext, va, end, dirty,
+						release);
 			continue;
 		}
 		page = pfn_to_page(extent_pfn((void *)ext, va));
@@ -683,6 +764,29 @@ void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
 		if (!(++leaves % PIN_RESCHED))
 			cond_resched();
 	}
+}
+
+/**
+ * pin_record_unpin - drop the references held on some extents
+ * @rec: the record
+ * @ext: the extents; no huge leaf crosses their ends
+ * @nr: how many extents
+ * @dirty: mark the pages dirty first
+ *
+ * The record itself stays as it is. No IOMMU may translate to these pages any
+ * more, IOTLBs included.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
+		      unsigned int nr, bool dirty)
+{
+	struct pin_release release;
+
+	release.nr = 0;
+	for (; nr; nr--, ext++)
+		record_unpin_extent(rec, ext, dirty, &release);
+	pin_release_flush(&release);
 }
 
 /**

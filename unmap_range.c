@@ -265,7 +265,7 @@ static void unmap_batch_unpin(const struct map_range *range,
 {
 	bool dirty = range->tgt->prot & IOMMU_WRITE;
 	const struct pin_extent *ext = batch->ext;
-	unsigned int nr = batch->nr, i;
+	unsigned int nr = batch->nr;
 
 	while (nr && ext[nr - 1].va - ext[0].va +
 	       (ext[nr - 1].nr << PAGE_SHIFT) > done)
@@ -274,8 +274,7 @@ static void unmap_batch_unpin(const struct map_range *range,
 		pin_leaves_unpin(ext, nr, batch->leaf, dirty);
 		return;
 	}
-	for (i = 0; i < nr; i++)
-		pin_record_unpin(range->record, &ext[i], dirty);
+	pin_record_unpin(range->record, ext, nr, dirty);
 }
 
 static void unmap_batch_flush(const struct map_range *range,

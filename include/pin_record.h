@@ -135,7 +135,7 @@ void pin_cursor_init(struct pin_cursor *cur, struct pin_record *rec,
 		     void *arg);
 bool pin_cursor_next(struct pin_cursor *cur, struct pin_run *run);
 void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
-		      bool dirty);
+		      unsigned int nr, bool dirty);
 void pin_leaves_unpin(const struct pin_extent *ext, unsigned int nr,
 		      enum pin_leaf leaf, bool dirty);
 void pin_run_unpin(const struct pin_run *run, bool dirty);

@@ -181,6 +181,13 @@ static unsigned long folio_pages(unsigned long pfn)
 	return area ? 1UL << area->order : 1;
 }
 
+static unsigned long refs_of(unsigned long pfn)
+{
+	void *entry = xa_load(&fake->mm.refs, folio_head(pfn));
+
+	return entry ? xa_to_value(entry) : 0;
+}
+
 static void pins_change(unsigned long pfn, long change)
 {
 	unsigned long head = folio_head(pfn), pins;
@@ -199,6 +206,8 @@ static void pins_change(unsigned long pfn, long change)
 		xa_store(&mm->pins, head, xa_mk_value(pins), GFP_KERNEL);
 	else
 		xa_erase(&mm->pins, head);
+	if (!pins && mm->gone && !refs_of(pfn))
+		mm->freed++;
 	if (!pins && fake_iommu_reaches(head, folio_pages(pfn)))
 		fake_complain("pfn %lx is unpinned while a device reaches it",
 			      pfn - FAKE_PFN_BASE);
@@ -323,6 +332,67 @@ void fake_unpin_user_page_range_dirty_lock(struct page *page, unsigned long nr,
 	fake_lock();
 	for (i = 0; i < nr; i++)
 		pins_change(page_to_pfn(page) + i, -1);
+	fake_unlock();
+}
+
+/* ---- ordinary references ---- */
+
+/* That of a page in the middle of a folio is 0. */
+int fake_page_ref_count(struct page *page)
+{
+	unsigned long pfn = page_to_pfn(page), pins = fake_mm_pins(pfn);
+
+	if (folio_head(pfn) != pfn)
+		return 0;
+	if (folio_pages(pfn) == 1)
+		pins *= GUP_PIN_COUNTING_BIAS;
+	return pins + refs_of(pfn) + !fake->mm.gone;
+}
+
+bool fake_page_compound(struct page *page)
+{
+	return folio_pages(page_to_pfn(page)) > 1;
+}
+
+static void refs_change(unsigned long pfn, long change)
+{
+	struct fake_mm *mm = &fake->mm;
+	unsigned long refs = refs_of(pfn), head = folio_head(pfn);
+
+	lockdep_assert_held(&fake->lock);
+	if (!refs && change < 0) {
+		fake_complain("pfn %lx is released too often",
+			      pfn - FAKE_PFN_BASE);
+		return;
+	}
+	mm->nr_refs += change;
+	if (refs + change)
+		xa_store(&mm->refs, head, xa_mk_value(refs + change),
+			 GFP_KERNEL);
+	else
+		xa_erase(&mm->refs, head);
+}
+
+void fake_get_page(struct page *page)
+{
+	unsigned long pfn = page_to_pfn(page);
+
+	fake_lock();
+	if (!fake_mm_pins(pfn))
+		fake_complain("a reference to pfn %lx, which may be free",
+			      pfn - FAKE_PFN_BASE);
+	refs_change(pfn, 1);
+	fake_unlock();
+}
+
+void fake_release_pages(struct page **pages, int nr)
+{
+	int i;
+
+	fake_lock();
+	fake->mm.releases++;
+	for (i = 0; i < nr; i++)
+		refs_change(page_to_pfn(pages[i]), -1);
 	fake_unlock();
 }
 
@@ -523,6 +593,7 @@ int fake_mm_init(struct fake_mm *mm)
 {
 	INIT_LIST_HEAD(&mm->tables);
 	xa_init(&mm->pins);
+	xa_init(&mm->refs);
 	mm->limit = ULONG_MAX;
 	mm->fail_times = -1;
 	mm->hstate = kzalloc(sizeof(*mm->hstate), GFP_KERNEL);
@@ -547,12 +618,15 @@ void fake_mm_exit(struct fake_mm *mm)
 	xa_for_each(&mm->pins, head, entry)
 		fake_complain("pfn %lx is still pinned, %lu times",
 			      head - FAKE_PFN_BASE, xa_to_value(entry));
+	if (mm->nr_refs)
+		fake_complain("%lu references are left", mm->nr_refs);
 	if (mm->locked)
 		fake_complain("%lu pages are still charged", mm->locked);
 	if (rwsem_is_locked(&mm->mm->mmap_lock))
 		fake_complain("the mmap lock is still held");
 
 	xa_destroy(&mm->pins);
+	xa_destroy(&mm->refs);
 	list_for_each_entry_safe(page, next, &mm->tables, lru)
 		__free_page(page);
 	free_page((unsigned long)mm->mm->pgd);

@@ -100,6 +100,11 @@ struct fake_area {
  * @tables: pages of page tables
  * @pins: by pfn of a folio's head, how often it is pinned
  * @nr_pins: the sum of these
+ * @gone: the process is gone: a page is freed with its last pin or reference
+ * @refs: by pfn of a folio's head, how many ordinary references a unit holds
+ * @nr_refs: the sum of these
+ * @freed: pages freed by dropping a pin, while @gone
+ * @releases: calls that dropped ordinary references
  * @gup_max: most pages that one call pins
  * @gup_calls: calls that pinned, or tried to
  * @slow_calls: how many of them took the mmap lock
@@ -128,6 +133,11 @@ struct fake_mm {
 	struct list_head tables;
 	struct xarray pins;
 	unsigned long nr_pins;
+	bool gone;
+	struct xarray refs;
+	unsigned long nr_refs;
+	unsigned long freed;
+	unsigned long releases;
 	unsigned long gup_max;
 	unsigned long gup_calls;
 	unsigned long slow_calls;
@@ -182,6 +192,10 @@ int fake_fixup_user_fault(struct mm_struct *mm, unsigned long va,
 			  unsigned int flags, bool *unlocked);
 int fake_account_locked_vm(struct mm_struct *mm, unsigned long nr, bool inc,
 			   struct task_struct *task, bool bypass);
+int fake_page_ref_count(struct page *page);
+bool fake_page_compound(struct page *page);
+void fake_get_page(struct page *page);
+void fake_release_pages(struct page **pages, int nr);
 bool fake_pfn_valid(unsigned long pfn);
 bool fake_page_reserved(struct page *page);
 struct folio *fake_page_folio(struct page *page);

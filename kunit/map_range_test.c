@@ -54,8 +54,8 @@ static void range_undoes(void)
 #define map_job_charges_hugetlb() range_hugetlb_for_all
 #define unmap_interval(range, va, end, unpin) \
 	(range_undoes(), unmap_interval(range, va, end, unpin))
-#define pin_record_unpin(rec, ext, dirty) \
-	(range_undoes(), pin_record_unpin(rec, ext, dirty))
+#define pin_record_unpin(rec, ext, nr, dirty) \
+	(range_undoes(), pin_record_unpin(rec, ext, nr, dirty))
 #include "../map_range.c"
 #undef pin_record_unpin
 #undef unmap_interval

@@ -56,6 +56,18 @@ MUTANTS = [
      "		return MAP_FALLBACK_ACCESS;\n", "		return MAP_FALLBACK_SMALL;\n"),
 
     # ---- pin_record.c ----
+    ("pin_record", "frees-one-by-one", "pin_record.c",
+     "page_ref_count(page) == GUP_PIN_COUNTING_BIAS", "false"),
+    ("pin_record", "keeps-references", "pin_record.c",
+     "	if (release->nr)\n		release_pages(release->page, release->nr);\n", ""),
+    ("pin_record", "keeps-references-of-a-run", "pin_record.c",
+     "	run_unpin(run, dirty, run->nr > 1 ? &release : NULL);\n	pin_release_flush(&release);\n",
+     "	run_unpin(run, dirty, run->nr > 1 ? &release : NULL);\n"),
+    ("pin_record", "gathers-what-others-hold", "pin_record.c",
+     "		if (!page_has_pin_only(page))\n			break;\n",
+     "		if (!i && !page_has_pin_only(page))\n			break;\n"),
+    ("pin_record", "gathers-folios", "pin_record.c",
+     "!PageCompound(page)", "true"),
     ("pin_record", "neighbours-not-cleared", "pin_record.c",
      "!atomic_long_read(&rec->states[span / STATES_PER_WORD])",
      "!record_get(rec, span)"),
@@ -238,15 +250,11 @@ MUTANTS = [
     ("map_range", "tail-not-unpinned", "map_range.c",
      """\
 	if (chunk->tail.nr)
-		pin_record_unpin(range->record, &chunk->tail, dirty);
+		pin_record_unpin(range->record, &chunk->tail, 1, dirty);
 """,
      ""),
     ("map_range", "pending-not-unpinned", "map_range.c",
-     """\
-	for (i = 0; i < nr; i++)
-		pin_record_unpin(range->record, &pending[i], dirty);
-""",
-     ""),
+     "	pin_record_unpin(range->record, pending, nr, dirty);\n", ""),
     ("map_range", "chunk-stays-charged", "map_range.c",
      "	lockvm_cache_uncharge(&worker->cache, chunk->charged);\n", ""),
     ("map_range", "failed-map-stays-charged", "map_range.c",

@@ -352,30 +352,157 @@ static void held_pin(const struct held *held)
 	}
 }
 
-/* Unpin all by extents, of which physically contiguous runs make one. */
+/* Extents, of which physically contiguous runs make one. Returns how many. */
+static unsigned int held_extents(const struct held *held, struct pin_extent *ext)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < held->nr; i++) {
+		if (nr && ext[nr - 1].pfn + ext[nr - 1].nr == held->run[i].pfn)
+			ext[nr - 1].nr += held->run[i].nr;
+		else
+			ext[nr++] = (struct pin_extent){ held->run_va[i],
+							 held->run[i].pfn,
+							 held->run[i].nr };
+	}
+	return nr;
+}
+
+/* Unpin all, of a process that is there and of one that is gone. */
 static void record_unpin(struct kunit *test)
 {
-	struct pin_extent ext = { };
+	struct pin_extent *ext;
 	struct pin_record rec;
 	struct held held;
-	unsigned int i;
+	unsigned int nr;
+	int gone;
 
 	held_make(test, test->param_value, &held);
 	held_record(test, &held, &rec);
-	held_pin(&held);
-	for (i = 0; i < held.nr; i++) {
-		if (ext.nr && ext.pfn + ext.nr == held.run[i].pfn) {
-			ext.nr += held.run[i].nr;
-			continue;
-		}
-		if (ext.nr)
-			pin_record_unpin(&rec, &ext, true);
-		ext = (struct pin_extent){ held.run_va[i], held.run[i].pfn,
-					   held.run[i].nr };
+	ext = kunit_kcalloc(test, held.nr, sizeof(*ext), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ext);
+	nr = held_extents(&held, ext);
+	for (gone = 0; gone < 2; gone++) {
+		fake->mm.gone = gone;
+		held_pin(&held);
+		pin_record_unpin(&rec, ext, nr, true);
+		KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+		KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_refs);
 	}
-	pin_record_unpin(&rec, &ext, true);
-	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
 	pin_record_destroy(&rec);
+}
+
+/* Pages that go with their pin are freed together, wherever they are. */
+static void record_unpin_releases(struct kunit *test)
+{
+	enum { LONE = 70, ROW = 100 };
+	struct pin_extent *ext;
+	struct pin_record rec = { };
+	struct pin_run *runs;
+	unsigned int i, gone;
+
+	KUNIT_ASSERT_EQ(test, 0, pin_record_init(&rec, MB(2), MB(2)));
+	ext = kunit_kcalloc(test, LONE + 1, sizeof(*ext), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ext);
+	runs = kunit_kcalloc(test, LONE + 1, sizeof(*runs), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, runs);
+	for (i = 0; i <= LONE; i++) {
+		ext[i].va = MB(2) + i * PAGE_SIZE;
+		ext[i].pfn = FAKE_PFN(2 * i);
+		ext[i].nr = i < LONE ? 1 : ROW;
+		runs[i] = (struct pin_run){ ext[i].pfn, ext[i].nr,
+					    PIN_LEAF_PTE, true };
+	}
+	KUNIT_ASSERT_EQ(test, 0, pin_record_add(&rec, MB(2), runs, LONE + 1));
+	for (gone = 0; gone < 2; gone++) {
+		fake->mm.gone = gone;
+		for (i = 0; i < LONE + ROW; i++)
+			fake_mm_pin(i < LONE ? ext[i].pfn :
+				    ext[LONE].pfn + i - LONE);
+		pin_record_unpin(&rec, ext, LONE + 1, true);
+		KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+		KUNIT_EXPECT_EQ(test, 0UL, fake->mm.freed);
+		KUNIT_EXPECT_EQ(test, gone ? DIV_ROUND_UP(LONE + ROW,
+							  PIN_RELEASE_PAGES) :
+				0UL, fake->mm.releases);
+	}
+
+	/* So are those of a run that was never recorded. */
+	fake->mm.releases = 0;
+	for (i = 0; i < ROW; i++)
+		fake_mm_pin(runs[LONE].pfn + i);
+	pin_run_unpin(&runs[LONE], true);
+	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.freed);
+	KUNIT_EXPECT_EQ(test, (unsigned long)DIV_ROUND_UP(ROW,
+							  PIN_RELEASE_PAGES),
+			fake->mm.releases);
+
+	/* But not a single page. */
+	fake_mm_pin(runs[0].pfn);
+	pin_run_unpin(&runs[0], true);
+	KUNIT_EXPECT_EQ(test, 1UL, fake->mm.freed);
+	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_refs);
+	pin_record_destroy(&rec);
+}
+
+/* One of a hundred pages has another owner still. */
+static const struct mixed_case {
+	const char *name;
+	unsigned int owned;
+	unsigned long releases;
+	unsigned long freed;	/* one by one */
+} mixeds[] = {
+	{ "first", 0, 3, PIN_RELEASE_PAGES - 1 },
+	{ "in the middle", 50, 3, PIN_RELEASE_PAGES - 1 },
+	{ "last", 99, 4, 0 },
+};
+
+static void mixed_desc(const struct mixed_case *c, char *desc)
+{
+	strscpy(desc, c->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(mixed, mixeds, mixed_desc);
+
+static void record_unpin_mixed(struct kunit *test)
+{
+	const struct mixed_case *c = test->param_value;
+	const struct pin_run run = { FAKE_PFN(0), 100, PIN_LEAF_PTE, true };
+	struct page *owned = pfn_to_page(run.pfn + c->owned);
+	unsigned long i;
+
+	fake->mm.gone = true;
+	for (i = 0; i < run.nr; i++)
+		fake_mm_pin(run.pfn + i);
+	fake_get_page(owned);
+	pin_run_unpin(&run, true);
+	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+	KUNIT_EXPECT_EQ(test, 1UL, fake->mm.nr_refs);
+	KUNIT_EXPECT_EQ(test, c->releases, fake->mm.releases);
+	KUNIT_EXPECT_EQ(test, c->freed, fake->mm.freed);
+	fake_release_pages(&owned, 1);
+}
+
+/* A folio that is pinned as often as one pin of a small page counts. */
+static void record_unpin_folio(struct kunit *test)
+{
+	const struct fake_area area = {
+		.va = MB(2), .nr = PIN_SPAN_PAGES, .pfn = FAKE_PFN(0),
+		.order = PMD_SHIFT - PAGE_SHIFT,
+	};
+	const struct pin_run run = { area.pfn, area.nr, PIN_LEAF_PTE, true };
+	unsigned long i;
+
+	fake_mm_setup(&area, 1);
+	fake->mm.gone = true;
+	for (i = 0; i < GUP_PIN_COUNTING_BIAS; i++)
+		fake_mm_pin(run.pfn);
+	KUNIT_ASSERT_EQ(test, GUP_PIN_COUNTING_BIAS,
+			fake_page_ref_count(pfn_to_page(run.pfn)));
+	pin_run_unpin(&run, true);
+	pin_run_unpin(&run, true);
+	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.releases);
 }
 
 /* pin_run_unpin() undoes what was pinned for a run. */
@@ -398,7 +525,7 @@ static void record_unpin_lost(struct kunit *test)
 	struct pin_record rec = { };
 
 	KUNIT_ASSERT_EQ(test, 0, pin_record_init(&rec, MB(2), PAGE_SIZE));
-	pin_record_unpin(&rec, &ext, false);
+	pin_record_unpin(&rec, &ext, 1, false);
 	KUNIT_EXPECT_EQ(test, 1, atomic_xchg(&fake->warnings, 0));
 	pin_record_destroy(&rec);
 }
@@ -561,6 +688,9 @@ static struct kunit_case record_cases[] = {
 	KUNIT_CASE_PARAM(record_walk_parts, held_gen_params),
 	KUNIT_CASE_PARAM(record_leaf_of_each_span, held_gen_params),
 	KUNIT_CASE_PARAM(record_unpin, held_gen_params),
+	KUNIT_CASE(record_unpin_releases),
+	KUNIT_CASE_PARAM(record_unpin_mixed, mixed_gen_params),
+	KUNIT_CASE(record_unpin_folio),
 	KUNIT_CASE_PARAM(record_run_unpin, held_gen_params),
 	KUNIT_CASE(record_unpin_lost),
 	KUNIT_CASE_PARAM(record_clear_all, held_gen_params),

@@ -60,6 +60,10 @@
 #define unpin_user_page			fake_unpin_user_page
 #define unpin_user_page_range_dirty_lock \
 	fake_unpin_user_page_range_dirty_lock
+#define page_ref_count(page)		fake_page_ref_count(page)
+#define PageCompound(page)		fake_page_compound(page)
+#define get_page(page)			fake_get_page(page)
+#define release_pages(pages, nr)	fake_release_pages(pages, nr)
 #define pfn_valid(pfn)			fake_pfn_valid(pfn)
 #define is_zero_pfn(pfn)		((pfn) == FAKE_PFN_ZERO)
 #define PageReserved(page)		fake_page_reserved(page)
