@@ -434,10 +434,13 @@ TEST_P(SlowFuse, KB20_Killed)
 		Fd file(::open(fuse.file().c_str(), O_RDWR | O_CLOEXEC));
 		Memory ram = Memory::map((row.chunks + 1) * huge_2m);
 
-		/* The first chunk is there; then a page in each is the file's. */
+		/*
+		 * The first chunk is there; then a page in each is to be copied from the file.
+		 * Pages of the file itself are no memory for a device since Linux 6.5.
+		 */
 		populate(ram);
 		for (std::size_t i = 0; i < row.chunks; i++)
-			ram.place((i + 1) * huge_2m, page, PROT_READ | PROT_WRITE, MAP_SHARED,
+			ram.place((i + 1) * huge_2m, page, PROT_READ | PROT_WRITE, MAP_PRIVATE,
 				file.get(), i * mib);
 		/* Or its end would have to wait for an answer to the close. */
 		file.reset();
