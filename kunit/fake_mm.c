@@ -181,20 +181,31 @@ static unsigned long folio_pages(unsigned long pfn)
 	return area ? 1UL << area->order : 1;
 }
 
-static unsigned long refs_of(unsigned long pfn)
+/* What is counted of the folio of a page */
+static unsigned long folio_count(struct xarray *counts, unsigned long pfn)
 {
-	void *entry = xa_load(&fake->mm.refs, folio_head(pfn));
+	void *entry = xa_load(counts, folio_head(pfn));
 
 	return entry ? xa_to_value(entry) : 0;
 }
 
+static void folio_count_set(struct xarray *counts, unsigned long pfn,
+			    unsigned long count)
+{
+	lockdep_assert_held(&fake->lock);
+	if (count)
+		xa_store(counts, folio_head(pfn), xa_mk_value(count),
+			 GFP_KERNEL);
+	else
+		xa_erase(counts, folio_head(pfn));
+}
+
 static void pins_change(unsigned long pfn, long change)
 {
-	unsigned long head = folio_head(pfn), pins;
 	struct fake_mm *mm = &fake->mm;
+	unsigned long pins = folio_count(&mm->pins, pfn);
 
 	lockdep_assert_held(&fake->lock);
-	pins = xa_to_value(xa_load(&mm->pins, head) ? : xa_mk_value(0));
 	if (!pins && change < 0) {
 		fake_complain("pfn %lx is unpinned too often",
 			      pfn - FAKE_PFN_BASE);
@@ -202,13 +213,10 @@ static void pins_change(unsigned long pfn, long change)
 	}
 	pins += change;
 	mm->nr_pins += change;
-	if (pins)
-		xa_store(&mm->pins, head, xa_mk_value(pins), GFP_KERNEL);
-	else
-		xa_erase(&mm->pins, head);
-	if (!pins && mm->gone && !refs_of(pfn))
+	folio_count_set(&mm->pins, pfn, pins);
+	if (!pins && mm->gone && !folio_count(&mm->refs, pfn))
 		mm->freed++;
-	if (!pins && fake_iommu_reaches(head, folio_pages(pfn)))
+	if (!pins && fake_iommu_reaches(folio_head(pfn), folio_pages(pfn)))
 		fake_complain("pfn %lx is unpinned while a device reaches it",
 			      pfn - FAKE_PFN_BASE);
 }
@@ -232,9 +240,7 @@ void fake_mm_pin(unsigned long pfn)
  */
 unsigned long fake_mm_pins(unsigned long pfn)
 {
-	void *entry = xa_load(&fake->mm.pins, folio_head(pfn));
-
-	return entry ? xa_to_value(entry) : 0;
+	return folio_count(&fake->mm.pins, pfn);
 }
 
 /* Is pinning at @va to fail? */
@@ -346,7 +352,7 @@ int fake_page_ref_count(struct page *page)
 		return 0;
 	if (folio_pages(pfn) == 1)
 		pins *= GUP_PIN_COUNTING_BIAS;
-	return pins + refs_of(pfn) + !fake->mm.gone;
+	return pins + folio_count(&fake->mm.refs, pfn) + !fake->mm.gone;
 }
 
 bool fake_page_compound(struct page *page)
@@ -357,7 +363,7 @@ bool fake_page_compound(struct page *page)
 static void refs_change(unsigned long pfn, long change)
 {
 	struct fake_mm *mm = &fake->mm;
-	unsigned long refs = refs_of(pfn), head = folio_head(pfn);
+	unsigned long refs = folio_count(&mm->refs, pfn);
 
 	lockdep_assert_held(&fake->lock);
 	if (!refs && change < 0) {
@@ -366,11 +372,7 @@ static void refs_change(unsigned long pfn, long change)
 		return;
 	}
 	mm->nr_refs += change;
-	if (refs + change)
-		xa_store(&mm->refs, head, xa_mk_value(refs + change),
-			 GFP_KERNEL);
-	else
-		xa_erase(&mm->refs, head);
+	folio_count_set(&mm->refs, pfn, refs + change);
 }
 
 void fake_get_page(struct page *page)
