@@ -48,8 +48,8 @@
 #define PIN_RESCHED		64
 
 /*
- * So many pages are freed together: release_pages() of 6.1 lets go of its locks after 32,
- * that of later kernels takes 31 at a time.
+ * So many pages are freed together: release_pages() of 6.1 lets go of its locks
+ * after 32, that of later kernels takes 31 at a time.
  */
 #define PIN_RELEASE_PAGES	31
 
@@ -637,8 +637,9 @@ static void pin_release_flush(struct pin_release *release)
 }
 
 /*
- * Is a pin all that holds a small page? It may be no more than likely. Large folios
- * count their pins apart, and release_pages() does not release the huge zero page.
+ * Is a pin all that holds a small page? It may be no more than likely. Large
+ * folios count their pins apart, and release_pages() does not release the huge
+ * zero page.
  */
 static bool page_has_pin_only(struct page *page)
 {
@@ -647,8 +648,8 @@ static bool page_has_pin_only(struct page *page)
 }
 
 /*
- * Keep the first of some pages until pin_release_flush(): up to one that others hold,
- * too. Returns how many: 0 if that is the first one.
+ * Keep the first of some pages until pin_release_flush(): up to one that others
+ * hold, too. Returns how many: 0 if that is the first one.
  */
 static unsigned long pin_release_add(struct pin_release *release,
 				     unsigned long pfn, unsigned long nr)
@@ -677,7 +678,7 @@ static void pages_unpin(unsigned long pfn, unsigned long nr, bool dirty,
 
 	for (; nr; nr -= some, pfn += some) {
 		some = release ? pin_release_add(release, pfn, nr) : 0;
-		/* Who holds one is likely to hold its neighbours: they are not looked at. */
+		/* Its neighbours are likely to be held as well: do not look. */
 		if (!some)
 			some = min(nr, (unsigned long)PIN_RELEASE_PAGES);
 		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), some, dirty);
