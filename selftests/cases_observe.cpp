@@ -232,29 +232,23 @@ TEST_F(Observe, HugePagesOff)
 	want_counted("map", {{"maps", 1}, {"bytes_pte", n(2 * huge_2m)}, {"fallback_off", 2}});
 }
 
-/* The first place from there on at which so much lies within one leaf */
-static std::byte *within_a_leaf(std::byte *from, std::size_t size)
-{
-	const std::size_t left = huge_2m - reinterpret_cast<std::uintptr_t>(from) % huge_2m;
-
-	return left < size ? from + left : from;
-}
-
 /* No reference is held on what is not memory. */
 TEST_F(Observe, Bar)
 {
 	NEED_DEVICES(1);
 	NEED_EDU();
 	Rig rig = open_dma_rig(1);
-	const Region region =
-		rig.devices[0].map_region(VFIO_PCI_BAR0_REGION_INDEX, PROT_READ | PROT_WRITE);
-	/* It may be mapped across the border of two. */
-	const std::byte *bar = within_a_leaf(region.data(), 4 * page);
+	/* Elsewhere it might lie across the border of two leaves. */
+	const Memory bar = Memory::reserve(4 * page, huge_2m);
 
+	want_errno("mmap",
+		rig.devices[0].map_region_at(
+			VFIO_PCI_BAR0_REGION_INDEX, PROT_READ | PROT_WRITE, bar.data(), bar.size()),
+		0);
 	counted();
-	want_errno("map", rig.container.map(iova0, bar, 4 * page), 0);
+	want_errno("map", rig.container.map(iova0, bar.data(), bar.size()), 0);
 	want_counted("map", {{"maps", 1}, {"bytes_unheld", n(4 * page)}, {"fallback_part", 1}});
-	want_unmapped("unmap", rig.container.unmap(iova0, 4 * page), 4);
+	want_unmapped("unmap", rig.container.unmap(iova0, bar.size()), 4);
 }
 
 /* 32 MiB in small pages, of which the last one cannot be pinned */
