@@ -38,8 +38,14 @@ class OutcomeListener : public testing::EmptyTestEventListener
 	}
 	void OnTestPartResult(const testing::TestPartResult &part) override
 	{
-		if (part.type() == testing::TestPartResult::kSkip && !env().outcome.cases.empty())
-			env().outcome.cases.back().reason = part.message();
+		if (env().outcome.cases.empty())
+			return;
+		std::string &reason = env().outcome.cases.back().reason;
+
+		/* What failed first says more than what came of it. */
+		if (part.type() == testing::TestPartResult::kSkip ||
+			(part.failed() && reason.empty()))
+			reason = part.message();
 	}
 	void OnTestEnd(const testing::TestInfo &info) override
 	{

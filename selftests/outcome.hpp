@@ -83,7 +83,7 @@ private:
 struct CaseOutcome {
 	std::string name;
 	std::string result;		 /* passed, failed or skipped */
-	std::string reason;		 /* of a skip */
+	std::string reason;		 /* of a skip, or what failed first */
 	std::vector<std::string> needs;	 /* what the machine must have: devices>=2 … */
 	std::vector<std::string> covers; /* KB01…: numbers in the list of known bugs */
 	Notes notes;
