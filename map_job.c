@@ -12,14 +12,21 @@
  *
  * The runner
  * ----------
- * Helpers are kernel threads made for the job. Making one takes longer than
- * much of the work does, so a work item makes them while the caller is working
- * already; it stops as soon as no work is left. It is also what makes helpers
- * available to a caller with a fatal signal pending, whose kthread_create()
- * would be refused: releasing a killed guest's memory is parallel as well.
- * If no helper can be had, the caller does it all.
+ * Helpers are made for the job. If none can be had, the caller does it all.
  *
- * A helper works on behalf of the caller, and within its limits:
+ * Where the kernel has them and the caller can (map_worker_possible()), helpers are
+ * threads of the calling process: see map_worker.c. All limits of the process hold for
+ * them. If it may have fewer threads than there are to be helpers, it has fewer
+ * helpers: nothing is done outside of its groups then. The caller makes them itself,
+ * before it begins: nobody else can.
+ *
+ * Otherwise they are kernel threads. Making one takes longer than much of the work
+ * does, so a work item makes them while the caller is working already; it stops as
+ * soon as no work is left. It is also what makes helpers available to a caller with a
+ * fatal signal pending, whose kthread_create() would be refused: releasing a killed
+ * guest's memory is parallel as well.
+ *
+ * Such a helper works on behalf of the caller, and within its limits:
  *  - CPUs: the caller's affinity, which includes its cpuset's;
  *  - priority: its nice value and scheduling policy;
  *  - cgroups of version 1: it joins the caller's, whose controllers then treat
@@ -32,16 +39,15 @@
  *  - privileges: a page fault may allocate blocks of a file. It does so with the
  *    caller's credentials.
  *  - file I/O: what is read for a page fault is the caller's cgroup's.
- * On kernels before 6.4, no kernel thread can be in a cgroup of version 2. So
- * CPU time is charged to none, and memory that is charged to the cgroup of the
- * thread that asks, and not to the mm's or to a borrowed one, must be left to the
- * caller: that is hugetlb's, see map_job_charges_hugetlb(). doc/differences.md
- * says so to the administrator.
+ * No kernel thread of a module can be in a cgroup of version 2. So CPU time is charged
+ * to none, and memory that is charged to the cgroup of the thread that asks, and not to
+ * the mm's or to a borrowed one, must be left to the caller: that is hugetlb's, see
+ * map_job_charges_hugetlb(). doc/differences.md says so to the administrator.
  *
  * Stopping: a fatal signal to the caller is told to the job's maker, by
- * how->kill(), and passed on to the helpers. What sleeps killably in a page
- * fault wakes up; what does not, keeps its helper, and the caller, as it would
- * have kept the caller alone.
+ * how->kill(), and passed on to the helpers. (Threads of the process get it with the
+ * caller.) What sleeps killably in a page fault wakes up; what does not, keeps its
+ * helper, and the caller, as it would have kept the caller alone.
  *
  * padata
  * ------
@@ -73,6 +79,7 @@
 
 #include "include/compat.h"
 #include "include/map_job.h"
+#include "include/map_worker.h"
 
 /* More threads than this gain little on published machines. */
 #define MAP_JOB_THREADS_DEFAULT	16
@@ -86,6 +93,9 @@
 
 /* Sleeps are cut into pieces that no hung-task detector minds. */
 #define MAP_JOB_WAIT		(10 * HZ)
+
+/* So long are threads of a process waited for that is stopped, or frozen. */
+#define MAP_JOB_PATIENCE	(HZ / 10)
 
 /**
  * map_job_threads - choose how many threads a job may have
@@ -131,19 +141,33 @@ static bool __maybe_unused map_job_shares(int subsys)
 }
 #endif
 
+/* Are helpers of a job that needs @mm threads of the calling process? */
+static bool map_job_has_workers(const struct mm_struct *mm)
+{
+#ifdef HAVE_PADATA_MT
+	return false;
+#else
+	return map_worker_possible(mm);
+#endif
+}
+
 /**
  * map_job_charges_hugetlb - do helpers charge huge pages to whom they should?
+ * @mm: the address space that they are in
  *
  * Pages from hugetlb's pools are charged to the cgroup of the thread that faults
  * them in: by their own controller, and by that of memory where version 2 is
  * mounted so, which does not look at set_active_memcg() for them. Helpers share
- * the caller's groups of version 1 only, and the root.
+ * the caller's groups of version 1 only, and the root, unless they are threads of the
+ * calling process.
  *
  * Context: Process context.
  * Return: false if memory from such a pool must be faulted in by the caller.
  */
-bool map_job_charges_hugetlb(void)
+bool map_job_charges_hugetlb(const struct mm_struct *mm)
 {
+	if (map_job_has_workers(mm))
+		return true;
 #ifdef CONFIG_CGROUP_HUGETLB
 	if (!map_job_shares(hugetlb_cgrp_id))
 		return false;
@@ -587,8 +611,9 @@ unsigned int map_job_run(struct padata_mt_job *job,
  * @next: start of the next range to hand out
  * @left: size of what is not handed out
  * @worked: threads that were handed something
- * @helpers: the helpers made so far; a reference is held on each
- * @nr_helpers: how many
+ * @helpers: the kernel threads made so far; a reference is held on each
+ * @workers: or the threads of the process
+ * @nr_helpers: how many of either
  * @killed: a fatal signal hit the caller: hand nothing out any more
  * @active: helpers that may still call thread_fn, plus one for the caller
  * @idle: completed when @active drops to 0
@@ -604,6 +629,7 @@ struct map_job_run {
 	unsigned long left;
 	unsigned int worked;
 	struct task_struct **helpers;
+	struct map_worker **workers;
 	unsigned int nr_helpers;
 	bool killed;
 	atomic_t active;
@@ -612,7 +638,7 @@ struct map_job_run {
 	struct work_struct make;
 };
 
-/* Helpers of all jobs. */
+/* Kernel threads of all jobs. */
 static atomic_t map_job_helpers = ATOMIC_INIT(0);
 
 /* May there be another helper? */
@@ -802,6 +828,9 @@ static void map_job_wake_helpers(struct map_job_run *run)
 {
 	unsigned int i;
 
+	/* Whoever killed the caller killed its process, and them with it. */
+	if (!run->helpers)
+		return;
 	spin_lock(&run->lock);
 	for (i = 0; i < run->nr_helpers; i++)
 		send_sig(SIGKILL, run->helpers[i], 1);
@@ -863,6 +892,56 @@ static void map_job_run_threads(struct map_job_run *run)
 	}
 }
 
+/* ---- threads of the calling process ---- */
+
+static void map_job_worker(void *arg)
+{
+	struct map_job_run *run = arg;
+
+	map_job_work(run);
+	map_job_put(run);
+}
+
+static void map_job_make_workers(struct map_job_run *run)
+{
+	struct map_worker *worker;
+	char name[TASK_COMM_LEN];
+
+	snprintf(name, sizeof(name), "vfio_mt/%d", task_pid_nr(current));
+	while (map_job_wants_help(run)) {
+		atomic_inc(&run->active);
+		worker = map_worker_new(map_job_worker, run, name);
+		if (!worker) {
+			atomic_dec(&run->active);
+			break;
+		}
+		run->workers[run->nr_helpers++] = worker;
+	}
+}
+
+static void map_job_run_workers(struct map_job_run *run)
+{
+	unsigned long patience = MAP_JOB_PATIENCE;
+	unsigned int i;
+
+	map_job_make_workers(run);
+	map_job_work(run);
+	for (i = 0; i < run->nr_helpers; i++)
+		if (map_worker_call_off(run->workers[i]))
+			map_job_put(run);
+	map_job_wait(run);
+	for (i = 0; i < run->nr_helpers; i++)
+		map_worker_free(run->workers[i], &patience);
+}
+
+/* ---- either ---- */
+
+static void **map_job_room(const struct padata_mt_job *job)
+{
+	return kcalloc(job->max_threads - 1, sizeof(void *),
+		       GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+}
+
 /**
  * map_job_run - run a job to its end
  * @job: the job
@@ -883,22 +962,24 @@ unsigned int map_job_run(struct padata_mt_job *job,
 		.left = job->size,
 		.active = ATOMIC_INIT(1),
 	};
+	void **room = NULL;
 
 	if (!job->size)
 		return 0;
 	spin_lock_init(&run.lock);
-	if (job->max_threads > 1)
-		run.helpers = kcalloc(job->max_threads - 1,
-				      sizeof(*run.helpers),
-				      GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
-	if (!run.helpers) {
-		map_job_work(&run);
-		return run.worked;
-	}
-
 	init_completion(&run.idle);
-	map_job_run_threads(&run);
-	kfree(run.helpers);
+	if (job->max_threads > 1)
+		room = map_job_room(job);
+	if (!room) {
+		map_job_work(&run);
+	} else if (map_job_has_workers(run.caller.mm)) {
+		run.workers = (struct map_worker **)room;
+		map_job_run_workers(&run);
+	} else {
+		run.helpers = (struct task_struct **)room;
+		map_job_run_threads(&run);
+	}
+	kfree(room);
 	return run.worked;
 }
 

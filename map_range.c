@@ -620,7 +620,7 @@ static bool map_has_hugetlb(const struct map_work *work)
 /* Is there memory that the caller has to fault in itself? */
 static bool map_is_for_caller(const struct map_work *work)
 {
-	return !work->from && !map_job_charges_hugetlb() &&
+	return !work->from && !map_job_charges_hugetlb(work->range->owner.mm) &&
 	       map_has_hugetlb(work);
 }
 

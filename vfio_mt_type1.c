@@ -33,6 +33,7 @@
 #include "include/backend.h"
 #include "include/compat.h"
 #include "include/map_stat.h"
+#include "include/map_worker.h"
 #include "include/vfio_driver_ops.h"
 
 /* ---- parameters ---- */
@@ -567,6 +568,7 @@ static void __exit vfio_mt_exit(void)
 	 */
 	compat_rcu_barrier_tasks();
 	vfio_unregister_iommu_driver(&vfio_mt_ops);
+	map_worker_exit();
 	map_stat_module_exit();
 	unmap_range_module_exit();
 	map_range_module_exit();

@@ -98,6 +98,16 @@ static inline bool iommu_group_has_isolated_msi(struct iommu_group *group)
 #endif
 
 /*
+ * 6.4: a driver can give the process that calls it another thread, which stays in the
+ * kernel: vhost_task_create(). It took some releases to become what it is in those
+ * reviewed here.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && \
+	IS_ENABLED(CONFIG_VHOST_TASK)
+#define COMPAT_USER_WORKERS
+#endif
+
+/*
  * 6.5: pin_user_pages_remote() lost its vmas argument.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)

@@ -24,7 +24,7 @@ struct map_job_how {
 };
 
 unsigned int map_job_threads(unsigned int limit);
-bool map_job_charges_hugetlb(void);
+bool map_job_charges_hugetlb(const struct mm_struct *mm);
 bool map_job_lacks_cpus(unsigned int threads, unsigned int limit);
 bool map_job_is_throttled(struct mm_struct *mm);
 unsigned int map_job_run(struct padata_mt_job *job,

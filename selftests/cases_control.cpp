@@ -58,6 +58,12 @@ static bool has_helpers()
 	return module_refs(mt_module).has_value();
 }
 
+/* They are threads of the process, unless there is a reason for them to be the kernel's. */
+static bool has_workers()
+{
+	return has_helpers() && !kernel_before(6, 12);
+}
+
 static std::string text_of(const cpu_set_t &cpus)
 {
 	std::string text;
@@ -120,7 +126,7 @@ struct Standing {
 	int nice;
 	int priority;
 	std::string nodes;
-	std::string groups_v1;
+	std::string groups;
 
 	bool operator==(const Standing &) const = default;
 
@@ -139,42 +145,49 @@ struct Standing {
 			read_file("/proc/" + std::to_string(pid) + "/cgroup").value_or(""));
 		/* "0::" is version 2, which kernel threads cannot be part of. */
 		for (std::string line; std::getline(in, line);)
-			if (!line.starts_with("0::"))
-				s.groups_v1 += line + " ";
+			if (has_workers() || !line.starts_with("0::"))
+				s.groups += line + " ";
 		return s;
 	}
 	std::string text() const
 	{
 		return "cpus " + cpus + " policy " + std::to_string(policy) + " nice " +
 		       std::to_string(nice) + " priority " + std::to_string(priority) + " " +
-		       nodes + " " + groups_v1;
+		       nodes + " " + groups;
 	}
 };
 
-/* The driver's threads that work for a thread. */
+static std::string tasks_of(pid_t pid)
+{
+	return "/proc/" + std::to_string(pid) + "/task";
+}
+
+/* The driver's threads that work for a thread: the kernel's, or of the thread's process. */
 static std::vector<pid_t> helpers_of(pid_t caller)
 {
 	const std::string wanted = "vfio_mt/" + std::to_string(caller) + "\n";
 	std::vector<pid_t> found;
 	std::error_code none;
 
-	for (const auto &entry : std::filesystem::directory_iterator("/proc", none)) {
-		const std::string name = entry.path().filename();
-		pid_t pid = 0;
+	for (const std::string &dir : {std::string("/proc"), tasks_of(caller)})
+		for (const auto &entry : std::filesystem::directory_iterator(dir, none)) {
+			const std::string name = entry.path().filename();
+			pid_t pid = 0;
 
-		if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc())
-			continue;
-		if (read_file("/proc/" + name + "/comm") == wanted)
-			found.push_back(pid);
-	}
+			std::from_chars(name.data(), name.data() + name.size(), pid);
+			if (pid && read_file(entry.path() / "comm") == wanted)
+				found.push_back(pid);
+		}
 	return found;
 }
 
 /* What else happens during a map. */
 struct Meanwhile {
-	bool has_helpers = true;    /* they can be made, and may be */
-	bool pool = false;	    /* the last of the memory is a huge page from a pool */
-	std::function<void()> held; /* with all threads stuck */
+	bool has_helpers = true; /* they can be made, and may be */
+	bool pool = false;	 /* the last of the memory is a huge page from a pool */
+	/* With all threads stuck; then, when they are not any more. */
+	std::function<void(pid_t)> held = [](pid_t) {};
+	std::function<void(pid_t)> released = [](pid_t) {};
 };
 
 class Control : public MockCase
@@ -245,10 +258,10 @@ protected:
 					  1;
 			child.go();
 			look(child.pid(), helpers);
-			if (now.held)
-				now.held();
+			now.held(child.pid());
 		}
 		mock().hold(false);
+		now.released(child.pid());
 		take("", child.finish());
 		want("ending", child.ending(), "exit 0");
 		expect_noted("map", to_value("ok"));
@@ -410,9 +423,118 @@ TEST_F(Control, GroupOfVersion1)
 	map_and_look(0, [&] { group->enter(); });
 }
 
+/* One of version 2: they are in it if they are the process's. */
+TEST_F(Control, GroupOfVersion2)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("memory");
+	const Cgroup group("threads", {"memory"});
+
+	map_and_look(0, [&] { group.enter(); });
+}
+
+/* ---- what the process may, and what happens to it ---- */
+
+static bool soon(const std::function<bool()> &what)
+{
+	for (int tries = 0; !what(); tries++) {
+		if (tries == 200)
+			return false;
+		std::this_thread::sleep_for(20ms);
+	}
+	return true;
+}
+
+/* A user who may have no more threads: nobody works for him elsewhere. */
+TEST_F(Control, UserWithoutMoreThreads)
+{
+	NEED_DEVICES(1);
+	map_and_look(0,
+		[] {
+			const rlimit one = {1, 1}, any = {RLIM_INFINITY, RLIM_INFINITY};
+			constexpr uid_t user = 65533;
+
+			want_zero(::setrlimit(RLIMIT_MEMLOCK, &any), "RLIMIT_MEMLOCK");
+			want_zero(::setrlimit(RLIMIT_NPROC, &one), "RLIMIT_NPROC");
+			want_zero(::setresuid(user, user, user), "setresuid");
+		},
+		{.has_helpers = !has_workers()});
+}
+
+/* Signals that wait to be handled do not stand in the way of threads being made. */
+TEST_F(Control, SignalsAllTheTime)
+{
+	NEED_DEVICES(1);
+	map_and_look(0, [] {
+		constexpr itimerval often = {{0, 500}, {0, 500}};
+		struct sigaction ignore = {};
+
+		ignore.sa_handler = [](int) {};
+		ignore.sa_flags = SA_RESTART;
+		want_zero(::sigaction(SIGALRM, &ignore, nullptr), "sigaction");
+		want_zero(::setitimer(ITIMER_REAL, &often, nullptr), "setitimer");
+	});
+}
+
+/* Are all threads of a process stopped? */
+static bool is_stopped(pid_t pid)
+{
+	std::error_code none;
+
+	for (const auto &entry : std::filesystem::directory_iterator(tasks_of(pid), none)) {
+		const std::string stat = read_file(entry.path() / "stat").value_or("");
+		const auto name_end = stat.rfind(") ");
+
+		if (name_end != std::string::npos && stat[name_end + 2] != 'T')
+			return false;
+	}
+	return !none;
+}
+
+/* The signal goes to a thread that is not in the ioctl, if there is one. */
+static void stop(pid_t pid)
+{
+	for (const pid_t helper : helpers_of(pid))
+		::syscall(SYS_tgkill, pid, helper, SIGSTOP);
+	::kill(pid, SIGSTOP);
+}
+
+/* Stopped during a map, a process is so as soon as the ioctl is over. */
+TEST_F(Control, StoppedDuringAMap)
+{
+	NEED_DEVICES(1);
+	map_and_look(0, [] {},
+		{.held = stop,
+			.released =
+				[&](pid_t pid) {
+					want("stopped", soon([pid] { return is_stopped(pid); }),
+						true);
+					::kill(pid, SIGCONT);
+				}});
+}
+
+/* And a group whose processes are to be frozen, is. */
+TEST_F(Control, FrozenDuringAMap)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP();
+	const Cgroup group("frozen", {});
+
+	map_and_look(0, [&] { group.enter(); },
+		{.held = [&](pid_t) { group.set("cgroup.freeze", "1"); },
+			.released =
+				[&](pid_t) {
+					want("frozen", soon([&] {
+						return group.number("cgroup.events", "frozen") == 1;
+					}),
+						true);
+					group.set("cgroup.freeze", "0");
+				}});
+}
+
 /*
  * A huge page from a pool is charged to the thread that faults it in: that is the
- * caller alone if its group is charged at all.
+ * caller alone if its group is charged at all, and helpers are not in it.
  */
 struct PoolRow {
 	const char *name;
@@ -438,7 +560,7 @@ TEST_P(ControlPool, HelpersCharge)
 	if (row.option && can_count_pools())
 		option.emplace(counts_pools);
 	map_and_look(0, [&] { group.enter(); },
-		{.has_helpers = !row.counts(), .pool = true, .held = {}});
+		{.has_helpers = has_workers() || !row.counts(), .pool = true});
 }
 
 static const PoolRow pool_rows[] = {
@@ -478,7 +600,7 @@ TEST_F(Control, NoThreadsToBeHad)
 	NEED_DEVICES(1);
 	const NoNewThreads restore;
 
-	map_and_look(0, NoNewThreads::begin, {.has_helpers = false, .held = {}});
+	map_and_look(0, NoNewThreads::begin, {.has_helpers = false});
 }
 
 /* CPUs that are taken away, and come back at the end. */
@@ -519,7 +641,7 @@ TEST_F(Control, CpusGoDuringAMap)
 	NEED_CPUS(4);
 	CpusOffline cpus;
 
-	map_and_look(0, [] {}, {.held = [&] {
+	map_and_look(0, [] {}, {.held = [&](pid_t) {
 		for (int cpu = last_cpu(); cpu > 0; cpu--)
 			cpus.take(cpu);
 	}});
@@ -542,7 +664,7 @@ TEST_F(Control, AllowedCpusGoDuringAMap)
 			CPU_SET(last - 1, &two);
 			set_cpus(two);
 		},
-		{.held = [&] {
+		{.held = [&](pid_t) {
 			cpus.take(last);
 			cpus.take(last - 1);
 		}});
@@ -600,16 +722,6 @@ protected:
 
 	/* What is left for the group to be charged when its processes are gone. */
 	static constexpr std::int64_t little = 2 * mib;
-
-	static bool soon(const std::function<bool()> &what)
-	{
-		for (int tries = 0; !what(); tries++) {
-			if (tries == 200)
-				return false;
-			std::this_thread::sleep_for(20ms);
-		}
-		return true;
-	}
 };
 
 TEST_F(ControlMemory, ChargedToTheCaller)
