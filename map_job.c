@@ -14,8 +14,8 @@
  * ----------
  * Helpers are made for the job. If none can be had, the caller does it all.
  *
- * Where the kernel has them and the caller can (map_worker_possible()), helpers are
- * threads of the calling process: see map_worker.c. All limits of the process hold for
+ * Where the kernel has them and the caller can (map_job_is_in_process()), helpers are
+ * threads of the calling process: see user_worker.c. All limits of the process hold for
  * them. If it may have fewer threads than there are to be helpers, it has fewer
  * helpers: nothing is done outside of its groups then. The caller makes them itself,
  * before it begins: nobody else can.
@@ -73,16 +73,20 @@
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 #include <uapi/linux/sched/types.h>
 
 #include "include/compat.h"
 #include "include/map_job.h"
-#include "include/map_worker.h"
+#include "include/user_worker.h"
 
 /* More threads than this gain little on published machines. */
 #define MAP_JOB_THREADS_DEFAULT	16
+
+/* What the threads of a job may cost their memory cgroup, generously */
+#define MAP_JOB_ROOM		SZ_1M
 
 /*
  * Most helpers of all jobs together, for each CPU. No cgroup limits kernel
@@ -141,33 +145,58 @@ static bool __maybe_unused map_job_shares(int subsys)
 }
 #endif
 
-/* Are helpers of a job that needs @mm threads of the calling process? */
-static bool map_job_has_workers(const struct mm_struct *mm)
+/*
+ * Threads are charged to the caller's memory cgroup. In one that is full, none is made:
+ * it would be killed for it, though what it asks for may be to unmap.
+ */
+static bool __maybe_unused map_job_has_room(void)
+{
+	bool has = true;
+#ifdef CONFIG_MEMCG
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(current->mm), *at;
+	unsigned long max, used;
+
+	for (at = memcg; at && has; at = parent_mem_cgroup(at)) {
+		max = READ_ONCE(at->memory.max);
+		used = page_counter_read(&at->memory);
+		has = max >= used && max - used >= MAP_JOB_ROOM >> PAGE_SHIFT;
+	}
+	mem_cgroup_put(memcg);
+#endif
+	return has;
+}
+
+/**
+ * map_job_is_in_process - choose whose the helpers of a job shall be
+ * @mm: the address space that the job needs, or NULL
+ *
+ * Context: Process context.
+ * Return: Whether they should be threads of the calling process, and not of the kernel:
+ *    for struct map_job_how.
+ */
+bool map_job_is_in_process(const struct mm_struct *mm)
 {
 #ifdef HAVE_PADATA_MT
 	return false;
 #else
-	return map_worker_possible(mm);
+	return user_worker_possible(mm) && map_job_has_room();
 #endif
 }
 
 /**
  * map_job_charges_hugetlb - do helpers charge huge pages to whom they should?
- * @mm: the address space that they are in
  *
  * Pages from hugetlb's pools are charged to the cgroup of the thread that faults
  * them in: by their own controller, and by that of memory where version 2 is
  * mounted so, which does not look at set_active_memcg() for them. Helpers share
- * the caller's groups of version 1 only, and the root, unless they are threads of the
- * calling process.
+ * the caller's groups of version 1 only, and the root: those that are threads of the
+ * kernel's.
  *
  * Context: Process context.
  * Return: false if memory from such a pool must be faulted in by the caller.
  */
-bool map_job_charges_hugetlb(const struct mm_struct *mm)
+bool map_job_charges_hugetlb(void)
 {
-	if (map_job_has_workers(mm))
-		return true;
 #ifdef CONFIG_CGROUP_HUGETLB
 	if (!map_job_shares(hugetlb_cgrp_id))
 		return false;
@@ -629,7 +658,7 @@ struct map_job_run {
 	unsigned long left;
 	unsigned int worked;
 	struct task_struct **helpers;
-	struct map_worker **workers;
+	struct user_worker **workers;
 	unsigned int nr_helpers;
 	bool killed;
 	atomic_t active;
@@ -638,7 +667,7 @@ struct map_job_run {
 	struct work_struct make;
 };
 
-/* Kernel threads of all jobs. */
+/* Helpers of all jobs. */
 static atomic_t map_job_helpers = ATOMIC_INIT(0);
 
 /* May there be another helper? */
@@ -904,15 +933,16 @@ static void map_job_worker(void *arg)
 
 static void map_job_make_workers(struct map_job_run *run)
 {
-	struct map_worker *worker;
+	struct user_worker *worker;
 	char name[TASK_COMM_LEN];
 
 	snprintf(name, sizeof(name), "vfio_mt/%d", task_pid_nr(current));
-	while (map_job_wants_help(run)) {
+	while (map_job_wants_help(run) && map_job_reserve_helper()) {
 		atomic_inc(&run->active);
-		worker = map_worker_new(map_job_worker, run, name);
+		worker = user_worker_new(map_job_worker, run, name);
 		if (!worker) {
 			atomic_dec(&run->active);
+			map_job_release_helper();
 			break;
 		}
 		run->workers[run->nr_helpers++] = worker;
@@ -927,11 +957,13 @@ static void map_job_run_workers(struct map_job_run *run)
 	map_job_make_workers(run);
 	map_job_work(run);
 	for (i = 0; i < run->nr_helpers; i++)
-		if (map_worker_call_off(run->workers[i]))
+		if (user_worker_call_off(run->workers[i]))
 			map_job_put(run);
 	map_job_wait(run);
-	for (i = 0; i < run->nr_helpers; i++)
-		map_worker_free(run->workers[i], &patience);
+	for (i = 0; i < run->nr_helpers; i++) {
+		user_worker_free(run->workers[i], &patience);
+		map_job_release_helper();
+	}
 }
 
 /* ---- either ---- */
@@ -972,8 +1004,8 @@ unsigned int map_job_run(struct padata_mt_job *job,
 		room = map_job_room(job);
 	if (!room) {
 		map_job_work(&run);
-	} else if (map_job_has_workers(run.caller.mm)) {
-		run.workers = (struct map_worker **)room;
+	} else if (how->in_process) {
+		run.workers = (struct user_worker **)room;
 		map_job_run_workers(&run);
 	} else {
 		run.helpers = (struct task_struct **)room;

@@ -143,6 +143,7 @@ static struct kmem_cache *map_worker_cache;
  * struct map_work - a range being mapped
  * @range: the range
  * @from: domains to copy from; NULL to pin
+ * @in_process: helpers are threads of the calling process
  * @leaves: huge leaves may be pinned as a whole
  * @alone: nobody else may charge to the mm
  * @threads: most threads that may work on it
@@ -160,6 +161,7 @@ static struct kmem_cache *map_worker_cache;
 struct map_work {
 	const struct map_range *range;
 	const struct map_target *from;
+	bool in_process;
 	bool leaves;
 	bool alone;
 	unsigned int threads;
@@ -620,12 +622,12 @@ static bool map_has_hugetlb(const struct map_work *work)
 /* Is there memory that the caller has to fault in itself? */
 static bool map_is_for_caller(const struct map_work *work)
 {
-	return !work->from && !map_job_charges_hugetlb(work->range->owner.mm) &&
+	return !work->from && !work->in_process && !map_job_charges_hugetlb() &&
 	       map_has_hugetlb(work);
 }
 
-/* How many threads the work is worth. */
-static unsigned int map_threads(const struct map_work *work)
+/* How many threads the work is worth; also whose they are. */
+static unsigned int map_threads(struct map_work *work)
 {
 	unsigned long min_chunk = max(READ_ONCE(map_tune.min_chunk), 1U) *
 				  (unsigned long)SZ_1M;
@@ -639,7 +641,11 @@ static unsigned int map_threads(const struct map_work *work)
 	if (us)
 		worth = min(worth, div64_u64(map_estimate_ns(work),
 					     us * 1000ULL) + 1);
-	return worth > 1 && map_is_for_caller(work) ? 1 : worth;
+	if (worth < 2)
+		return 1;
+	work->in_process =
+		map_job_is_in_process(work->from ? NULL : work->range->owner.mm);
+	return map_is_for_caller(work) ? 1 : worth;
 }
 
 /* Where a cut wanted at @va goes: on a leaf boundary. */
@@ -837,7 +843,9 @@ static unsigned long map_chunks_done(const struct map_work *work)
 /* Undo the chunks that were done. */
 static void map_undo(struct map_work *work, int error)
 {
-	struct map_job_how how = { };
+	struct map_job_how how = {
+		.in_process = map_job_is_in_process(NULL),
+	};
 	struct padata_mt_job job = {
 		.thread_fn = map_undo_fn,
 		.fn_arg = work,
@@ -877,6 +885,7 @@ static int map_work_run(struct map_work *work)
 {
 	struct map_job_how how = {
 		.mm = work->from ? NULL : work->range->owner.mm,
+		.in_process = work->in_process,
 		.kill = map_work_kill,
 	};
 	struct padata_mt_job job = {

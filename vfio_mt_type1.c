@@ -33,7 +33,7 @@
 #include "include/backend.h"
 #include "include/compat.h"
 #include "include/map_stat.h"
-#include "include/map_worker.h"
+#include "include/user_worker.h"
 #include "include/vfio_driver_ops.h"
 
 /* ---- parameters ---- */
@@ -544,6 +544,9 @@ static int __init vfio_mt_init(void)
 	ret = unmap_range_module_init();
 	if (ret)
 		goto exit_map;
+	ret = user_worker_module_init();
+	if (ret)
+		goto exit_unmap;
 	map_stat_module_init();
 	ret = vfio_register_iommu_driver(&vfio_mt_ops);
 	if (ret)
@@ -552,6 +555,8 @@ static int __init vfio_mt_init(void)
 
 exit_stat:
 	map_stat_module_exit();
+	user_worker_module_exit();
+exit_unmap:
 	unmap_range_module_exit();
 exit_map:
 	map_range_module_exit();
@@ -568,8 +573,8 @@ static void __exit vfio_mt_exit(void)
 	 */
 	compat_rcu_barrier_tasks();
 	vfio_unregister_iommu_driver(&vfio_mt_ops);
-	map_worker_exit();
 	map_stat_module_exit();
+	user_worker_module_exit();
 	unmap_range_module_exit();
 	map_range_module_exit();
 	pin_record_module_exit();

@@ -85,6 +85,7 @@ static void fake_padata_do_multithreaded(struct padata_mt_job *job)
 #define padata_do_multithreaded		fake_padata_do_multithreaded
 #define map_job_run			padata_job_run
 #define map_job_threads			padata_job_threads
+#define map_job_is_in_process		padata_job_is_in_process
 #define map_job_charges_hugetlb		padata_job_charges_hugetlb
 #define map_job_lacks_cpus		padata_job_lacks_cpus
 #define map_job_is_throttled		padata_job_is_throttled

@@ -584,7 +584,7 @@ static void job_in_groups(struct kunit *test)
 	job_groups.css = job_group(test, c->root, c->v2);
 	job_groups.join_error = c->join_error;
 
-	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb(NULL));
+	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
 	/* One for each: waiting in vain takes long. */
 	jt->job.size = 2;
 	jt->job.thread_fn = c->threads > 1 ? job_wait_fn : job_join_fn;
@@ -623,9 +623,9 @@ static void job_in_memcg(struct kunit *test)
 	job_groups.memcg = job_group(test, c->root, c->v2);
 	job_groups.memcg_has_hugetlb = c->counts;
 	job_groups.css = job_group(test, true, true);
-	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb(NULL));
+	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
 	job_groups.css = job_group(test, false, true);
-	KUNIT_EXPECT_FALSE(test, map_job_charges_hugetlb(NULL));
+	KUNIT_EXPECT_FALSE(test, map_job_charges_hugetlb());
 }
 #endif
 

@@ -51,7 +51,7 @@ static void range_undoes(void)
 #define current fake_current()
 #define map_job_run range_job_run
 #define map_stat_map range_stat_map
-#define map_job_charges_hugetlb(mm) range_hugetlb_for_all
+#define map_job_charges_hugetlb() range_hugetlb_for_all
 #define unmap_interval(range, va, end, unpin) \
 	(range_undoes(), unmap_interval(range, va, end, unpin))
 #define pin_record_unpin(rec, ext, nr, dirty) \

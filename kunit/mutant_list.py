@@ -306,7 +306,7 @@ MUTANTS = [
     ("map_range", "charged-twice", "map_range.c",
      "min(charged, pc->nr_account)", "0"),
     ("map_range", "helpers-fault-hugetlb-in", "map_range.c",
-     "worth > 1 && map_is_for_caller(work)", "false"),
+     "return map_is_for_caller(work) ?", "return false ?"),
 
     ("map_range", "not-counted", "map_range.c",
      "		map_stat_pins_add(&worker->pins, &pc->count);\n", ""),

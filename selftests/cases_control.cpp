@@ -58,10 +58,9 @@ static bool has_helpers()
 	return module_refs(mt_module).has_value();
 }
 
-/* They are threads of the process, unless there is a reason for them to be the kernel's. */
 static bool has_workers()
 {
-	return has_helpers() && !kernel_before(6, 12);
+	return has_helpers() && helpers_are_threads();
 }
 
 static std::string text_of(const cpu_set_t &cpus)
@@ -165,25 +164,26 @@ static std::string tasks_of(pid_t pid)
 /* The driver's threads that work for a thread: the kernel's, or of the thread's process. */
 static std::vector<pid_t> helpers_of(pid_t caller)
 {
-	const std::string wanted = "vfio_mt/" + std::to_string(caller) + "\n";
-	std::vector<pid_t> found;
-	std::error_code none;
+	const std::string name = "vfio_mt/" + std::to_string(caller) + "\n";
+	std::vector<pid_t> found = tasks_named("/proc", name);
 
-	for (const std::string &dir : {std::string("/proc"), tasks_of(caller)})
-		for (const auto &entry : std::filesystem::directory_iterator(dir, none)) {
-			const std::string name = entry.path().filename();
-			pid_t pid = 0;
-
-			std::from_chars(name.data(), name.data() + name.size(), pid);
-			if (pid && read_file(entry.path() / "comm") == wanted)
-				found.push_back(pid);
-		}
+	std::ranges::copy(tasks_named(tasks_of(caller), name), std::back_inserter(found));
 	return found;
+}
+
+static bool soon(const std::function<bool()> &what)
+{
+	for (int tries = 0; !what(); tries++) {
+		if (tries == 200)
+			return false;
+		std::this_thread::sleep_for(20ms);
+	}
+	return true;
 }
 
 /* What else happens during a map. */
 struct Meanwhile {
-	bool has_helpers = true; /* they can be made, and may be */
+	int most_helpers = 1000; /* whatever CPUs there are */
 	bool pool = false;	 /* the last of the memory is a huge page from a pool */
 	/* With all threads stuck; then, when they are not any more. */
 	std::function<void(pid_t)> held = [](pid_t) {};
@@ -235,6 +235,7 @@ protected:
 		const Forced forced(max_threads);
 		const Rig rig = open_rig();
 		const Memory ram = held_memory(now.pool);
+		const auto refs = module_refs(mt_module);
 
 		mock().hold(true);
 		Child child([&](Notes &seen, const ChildSync &sync) {
@@ -251,11 +252,11 @@ protected:
 			const cpu_set_t cpus = allowed_cpus(child.pid());
 			int helpers = 0;
 
-			if (has_helpers() && now.has_helpers)
-				helpers = std::min(CPU_COUNT(&cpus),
-						  static_cast<int>(max_threads ? max_threads
-									       : default_threads)) -
-					  1;
+			if (has_helpers())
+				helpers = std::min({CPU_COUNT(&cpus) - 1, now.most_helpers,
+					static_cast<int>(
+						max_threads ? max_threads : default_threads) -
+						1});
 			child.go();
 			look(child.pid(), helpers);
 			now.held(child.pid());
@@ -266,6 +267,8 @@ protected:
 		want("ending", child.ending(), "exit 0");
 		expect_noted("map", to_value("ok"));
 		want("pinned", pinned(), 0);
+		/* No thread is forgotten: each has the module. */
+		want("refs", soon([&] { return module_refs(mt_module) == refs; }), true);
 	}
 
 private:
@@ -435,30 +438,28 @@ TEST_F(Control, GroupOfVersion2)
 
 /* ---- what the process may, and what happens to it ---- */
 
-static bool soon(const std::function<bool()> &what)
+/* From here on the process is a user's, who may have so many threads. */
+static void become_user(rlim_t threads)
 {
-	for (int tries = 0; !what(); tries++) {
-		if (tries == 200)
-			return false;
-		std::this_thread::sleep_for(20ms);
-	}
-	return true;
+	const rlimit few = {threads, threads}, any = {RLIM_INFINITY, RLIM_INFINITY};
+	constexpr uid_t user = 65533;
+
+	want_zero(::setrlimit(RLIMIT_MEMLOCK, &any), "RLIMIT_MEMLOCK");
+	want_zero(::setrlimit(RLIMIT_NPROC, &few), "RLIMIT_NPROC");
+	want_zero(::setresuid(user, user, user), "setresuid");
 }
 
-/* A user who may have no more threads: nobody works for him elsewhere. */
+/* Whoever may have no more threads: nobody works for him elsewhere. */
 TEST_F(Control, UserWithoutMoreThreads)
 {
 	NEED_DEVICES(1);
-	map_and_look(0,
-		[] {
-			const rlimit one = {1, 1}, any = {RLIM_INFINITY, RLIM_INFINITY};
-			constexpr uid_t user = 65533;
+	map_and_look(0, [] { become_user(1); }, {.most_helpers = has_workers() ? 0 : 1000});
+}
 
-			want_zero(::setrlimit(RLIMIT_MEMLOCK, &any), "RLIMIT_MEMLOCK");
-			want_zero(::setrlimit(RLIMIT_NPROC, &one), "RLIMIT_NPROC");
-			want_zero(::setresuid(user, user, user), "setresuid");
-		},
-		{.has_helpers = !has_workers()});
+TEST_F(Control, UserWithOneMoreThread)
+{
+	NEED_DEVICES(1);
+	map_and_look(0, [] { become_user(2); }, {.most_helpers = has_workers() ? 1 : 1000});
 }
 
 /* Signals that wait to be handled do not stand in the way of threads being made. */
@@ -480,15 +481,19 @@ TEST_F(Control, SignalsAllTheTime)
 static bool is_stopped(pid_t pid)
 {
 	std::error_code none;
+	bool any = false;
 
 	for (const auto &entry : std::filesystem::directory_iterator(tasks_of(pid), none)) {
 		const std::string stat = read_file(entry.path() / "stat").value_or("");
 		const auto name_end = stat.rfind(") ");
 
-		if (name_end != std::string::npos && stat[name_end + 2] != 'T')
+		if (name_end == std::string::npos)
+			continue;
+		if (stat[name_end + 2] != 'T')
 			return false;
+		any = true;
 	}
-	return !none;
+	return any;
 }
 
 /* The signal goes to a thread that is not in the ioctl, if there is one. */
@@ -503,14 +508,11 @@ static void stop(pid_t pid)
 TEST_F(Control, StoppedDuringAMap)
 {
 	NEED_DEVICES(1);
-	map_and_look(0, [] {},
-		{.held = stop,
-			.released =
-				[&](pid_t pid) {
-					want("stopped", soon([pid] { return is_stopped(pid); }),
-						true);
-					::kill(pid, SIGCONT);
-				}});
+	map_and_look(
+		0, [] {}, {.held = stop, .released = [&](pid_t pid) {
+				   want("stopped", soon([pid] { return is_stopped(pid); }), true);
+				   ::kill(pid, SIGCONT);
+			   }});
 }
 
 /* And a group whose processes are to be frozen, is. */
@@ -519,15 +521,13 @@ TEST_F(Control, FrozenDuringAMap)
 	NEED_DEVICES(1);
 	NEED_CGROUP();
 	const Cgroup group("frozen", {});
+	const auto frozen = [&] { return group.number("cgroup.events", "frozen") == 1; };
 
 	map_and_look(0, [&] { group.enter(); },
 		{.held = [&](pid_t) { group.set("cgroup.freeze", "1"); },
 			.released =
 				[&](pid_t) {
-					want("frozen", soon([&] {
-						return group.number("cgroup.events", "frozen") == 1;
-					}),
-						true);
+					want("frozen", soon(frozen), true);
 					group.set("cgroup.freeze", "0");
 				}});
 }
@@ -560,7 +560,7 @@ TEST_P(ControlPool, HelpersCharge)
 	if (row.option && can_count_pools())
 		option.emplace(counts_pools);
 	map_and_look(0, [&] { group.enter(); },
-		{.has_helpers = has_workers() || !row.counts(), .pool = true});
+		{.most_helpers = has_workers() || !row.counts() ? 1000 : 0, .pool = true});
 }
 
 static const PoolRow pool_rows[] = {
@@ -600,7 +600,7 @@ TEST_F(Control, NoThreadsToBeHad)
 	NEED_DEVICES(1);
 	const NoNewThreads restore;
 
-	map_and_look(0, NoNewThreads::begin, {.has_helpers = false});
+	map_and_look(0, NoNewThreads::begin, {.most_helpers = 0});
 }
 
 /* CPUs that are taken away, and come back at the end. */

@@ -4,6 +4,7 @@
  */
 #include "proc.hpp"
 
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
@@ -171,6 +172,27 @@ bool KernelLog::waits_for(const std::string &text, std::chrono::milliseconds lim
 			std::this_thread::sleep_for(std::chrono::milliseconds(10));
 	} while (std::chrono::steady_clock::now() < until);
 	return false;
+}
+
+std::vector<pid_t> tasks_named(const std::string &dir, const std::string &prefix)
+{
+	std::vector<pid_t> found;
+	std::error_code none;
+
+	for (const auto &entry : std::filesystem::directory_iterator(dir, none)) {
+		const std::string name = entry.path().filename();
+		pid_t pid = 0;
+
+		std::from_chars(name.data(), name.data() + name.size(), pid);
+		if (pid && read_file(entry.path() / "comm").value_or("").starts_with(prefix))
+			found.push_back(pid);
+	}
+	return found;
+}
+
+bool helpers_are_threads()
+{
+	return !kernel_before(6, 12);
 }
 
 std::string kernel_release()

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <sys/types.h>
+#include <vector>
 
 namespace selftest
 {
@@ -61,6 +63,18 @@ public:
 private:
 	int fd_;
 };
+
+/*
+ * Tasks below a folder, /proc or /proc/PID/task, whose name begins so; the whole name
+ * ends with a newline.
+ */
+std::vector<pid_t> tasks_named(const std::string &dir, const std::string &prefix);
+
+/*
+ * Our backend's helpers are threads of the process that calls, unless there is a reason
+ * for them to be the kernel's.
+ */
+bool helpers_are_threads();
 
 std::string kernel_release();
 
