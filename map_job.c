@@ -85,7 +85,7 @@
 /* More threads than this gain little on published machines. */
 #define MAP_JOB_THREADS_DEFAULT	16
 
-/* What the threads of a job may cost their memory cgroup, generously */
+/* Of its limit, this much of a memory cgroup is left when a thread is charged to it. */
 #define MAP_JOB_ROOM		SZ_1M
 
 /*
@@ -145,6 +145,16 @@ static bool __maybe_unused map_job_shares(int subsys)
 }
 #endif
 
+#ifdef CONFIG_MEMCG
+static bool __maybe_unused map_job_counts_room(struct page_counter *counter)
+{
+	unsigned long max = READ_ONCE(counter->max);
+	unsigned long used = page_counter_read(counter);
+
+	return max >= used && max - used >= MAP_JOB_ROOM >> PAGE_SHIFT;
+}
+#endif
+
 /*
  * Threads are charged to the caller's memory cgroup. In one that is full, none is made:
  * it would be killed for it, though what it asks for may be to unmap.
@@ -153,14 +163,12 @@ static bool __maybe_unused map_job_has_room(void)
 {
 	bool has = true;
 #ifdef CONFIG_MEMCG
+	bool swap = !cgroup_subsys_on_dfl(memory_cgrp_subsys);
 	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(current->mm), *at;
-	unsigned long max, used;
 
-	for (at = memcg; at && has; at = parent_mem_cgroup(at)) {
-		max = READ_ONCE(at->memory.max);
-		used = page_counter_read(&at->memory);
-		has = max >= used && max - used >= MAP_JOB_ROOM >> PAGE_SHIFT;
-	}
+	for (at = memcg; at && has; at = parent_mem_cgroup(at))
+		has = map_job_counts_room(&at->memory) &&
+		      (!swap || map_job_counts_room(&at->memsw));
 	mem_cgroup_put(memcg);
 #endif
 	return has;
@@ -937,7 +945,8 @@ static void map_job_make_workers(struct map_job_run *run)
 	char name[TASK_COMM_LEN];
 
 	snprintf(name, sizeof(name), "vfio_mt/%d", task_pid_nr(current));
-	while (map_job_wants_help(run) && map_job_reserve_helper()) {
+	while (map_job_wants_help(run) && map_job_has_room() &&
+	       map_job_reserve_helper()) {
 		atomic_inc(&run->active);
 		worker = user_worker_new(map_job_worker, run, name);
 		if (!worker) {

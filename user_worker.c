@@ -22,8 +22,9 @@
  *    looks again, now and then;
  *  - user_worker_free() waits for a moment.
  * What is left of the problem: a stop that hits between the item's look and the moment
- * after, in which vhost_task_stop() wakes the worker up. Then the item, no one else,
- * waits for the process to go on.
+ * in which the worker, woken up by vhost_task_stop(), runs; that is later where its
+ * group is out of CPU time. Then the item, no one else, waits for the process to go on,
+ * and the hung-task detector may tell of it.
  *
  * One that is killed leaves the loop by itself, whether it has begun or not. A fatal
  * signal does not end its function: it is one to the caller, too, who knows what to do.
