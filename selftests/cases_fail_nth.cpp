@@ -547,9 +547,9 @@ static const std::vector<SweptMemory> &swept_memories()
 			false, true},
 		{"ThreadsThpCold", [](const Mock &) { return allocate(Backing::thp, 3 * huge_2m); },
 			map_rw, true, true},
-		{"ThreadsThpPopulated",
-			[](const Mock &) { return populated(Backing::thp, 3 * huge_2m); }, map_rw,
-			false, true},
+		/* What can be joined is mapped late: all would be pinned before a helper comes. */
+		{"ThreadsThpPopulated", [](const Mock &) { return disjoint_thp(3); }, map_rw, false,
+			true},
 		{"ThreadsHugetlb2mCold",
 			[](const Mock &) { return allocate(Backing::hugetlb_2m, 3 * huge_2m); },
 			map_rw, true, true},

@@ -14,7 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <functional>
 #include <linux/memfd.h>
+#include <numeric>
 #include <stdexcept>
 #include <unistd.h>
 #include <utility>
@@ -255,6 +257,25 @@ Memory scattered(std::size_t pages, std::size_t untouched)
 	for (const std::size_t first : {0, 1})
 		for (std::size_t i = first; i < pages; i += 2)
 			*memory.at((untouched + i) * page) = std::byte{1};
+	return memory;
+}
+
+Memory disjoint_thp(std::size_t n)
+{
+	const Memory made = allocate(Backing::thp, n * huge_2m);
+	Memory memory = Memory::reserve(n * huge_2m, huge_2m);
+	std::vector<std::size_t> order(n);
+
+	populate(made);
+	const std::vector<std::uint64_t> pfns = pfns_of(made);
+
+	std::iota(order.begin(), order.end(), 0);
+	std::ranges::sort(
+		order, std::greater(), [&](std::size_t i) { return pfns[i * (huge_2m / page)]; });
+	for (std::size_t i = 0; i < n; i++)
+		if (::mremap(made.at(order[i] * huge_2m), huge_2m, huge_2m,
+			    MREMAP_MAYMOVE | MREMAP_FIXED, memory.at(i * huge_2m)) == MAP_FAILED)
+			fail("mremap");
 	return memory;
 }
 

@@ -85,6 +85,12 @@ Memory allocate(Backing backing, std::size_t size, const std::string &file_dir =
 void populate(const Memory &memory);
 
 /*
+ * So many transparent huge pages, populated, in the order of falling physical addresses: no
+ * two of them can be mapped as one.
+ */
+Memory disjoint_thp(std::size_t n);
+
+/*
  * Populated pages of a file, no two of them contiguous, in whichever direction the kernel
  * hands them out; untouched ones in front of them.
  */
