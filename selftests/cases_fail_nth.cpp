@@ -301,7 +301,9 @@ static std::string seen(const Container &container)
 
 /* Even small mappings are made and undone by several threads. */
 struct WithHelpers {
-	BackendParameter chunk{"min_chunk_mb", "2"};
+	explicit WithHelpers(const std::string &mb = "2") : chunk("min_chunk_mb", mb) {}
+
+	BackendParameter chunk;
 	BackendParameter helper_us{"helper_us", "0"};
 };
 
@@ -502,6 +504,7 @@ struct SweptMemory {
 	std::uint32_t flags = map_rw;
 	bool fresh = false;   /* nobody may have touched it before the call */
 	bool helpers = false; /* there are helper threads */
+	const char *chunk_mb = "2";
 };
 
 static Memory populated(Backing backing, std::size_t size)
@@ -547,9 +550,13 @@ static const std::vector<SweptMemory> &swept_memories()
 			false, true},
 		{"ThreadsThpCold", [](const Mock &) { return allocate(Backing::thp, 3 * huge_2m); },
 			map_rw, true, true},
-		/* What can be joined is mapped late: all would be pinned before a helper comes. */
-		{"ThreadsThpPopulated", [](const Mock &) { return disjoint_thp(3); }, map_rw, false,
-			true},
+		/*
+		 * What may be joined with the next chunk is mapped at the end. Of two huge pages
+		 * that cannot be joined, one is mapped at once: there the caller waits for the
+		 * helper. Otherwise it might have pinned all before there is one.
+		 */
+		{"ThreadsThpPopulated", [](const Mock &) { return disjoint_thp(6); }, map_rw, false,
+			true, "4"},
 		{"ThreadsHugetlb2mCold",
 			[](const Mock &) { return allocate(Backing::hugetlb_2m, 3 * huge_2m); },
 			map_rw, true, true},
@@ -577,7 +584,7 @@ protected:
 		if (IsSkipped() || HasFatalFailure())
 			return;
 		if (GetParam().helpers)
-			helpers_.emplace();
+			helpers_.emplace(GetParam().chunk_mb);
 	}
 
 	Attempt map_attempt(const MockRig &rig)
