@@ -146,12 +146,38 @@ static bool __maybe_unused map_job_shares(int subsys)
 #endif
 
 #ifdef CONFIG_MEMCG
-static bool __maybe_unused map_job_counts_room(struct page_counter *counter)
+/* Is it so of the memory cgroup that @mm is charged to, or of one above it? */
+static bool map_job_some_memcg(struct mm_struct *mm,
+			       bool (*is_so)(struct mem_cgroup *memcg))
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(mm), *at = memcg;
+
+	while (at && !is_so(at))
+		at = parent_mem_cgroup(at);
+	mem_cgroup_put(memcg);
+	return at;
+}
+
+static bool map_job_is_full(struct page_counter *counter)
 {
 	unsigned long max = READ_ONCE(counter->max);
 	unsigned long used = page_counter_read(counter);
 
-	return max >= used && max - used >= MAP_JOB_ROOM >> PAGE_SHIFT;
+	return used > max || max - used < MAP_JOB_ROOM >> PAGE_SHIFT;
+}
+
+static bool map_job_memcg_is_full(struct mem_cgroup *memcg)
+{
+	return map_job_is_full(&memcg->memory) ||
+	       (!cgroup_subsys_on_dfl(memory_cgrp_subsys) &&
+		map_job_is_full(&memcg->memsw));
+}
+
+static bool map_job_memcg_is_slow(struct mem_cgroup *memcg)
+{
+	unsigned long high = READ_ONCE(memcg->memory.high);
+
+	return page_counter_read(&memcg->memory) >= high - high / 16;
 }
 #endif
 
@@ -161,17 +187,11 @@ static bool __maybe_unused map_job_counts_room(struct page_counter *counter)
  */
 static bool __maybe_unused map_job_has_room(void)
 {
-	bool has = true;
 #ifdef CONFIG_MEMCG
-	bool swap = !cgroup_subsys_on_dfl(memory_cgrp_subsys);
-	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(current->mm), *at;
-
-	for (at = memcg; at && has; at = parent_mem_cgroup(at))
-		has = map_job_counts_room(&at->memory) &&
-		      (!swap || map_job_counts_room(&at->memsw));
-	mem_cgroup_put(memcg);
+	return !map_job_some_memcg(current->mm, map_job_memcg_is_full);
+#else
+	return true;
 #endif
-	return has;
 }
 
 /**
@@ -247,16 +267,7 @@ bool map_job_lacks_cpus(unsigned int threads, unsigned int limit)
 bool map_job_is_throttled(struct mm_struct *mm)
 {
 #ifdef CONFIG_MEMCG
-	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(mm), *at;
-	unsigned long high;
-	bool is = false;
-
-	for (at = memcg; at && !is; at = parent_mem_cgroup(at)) {
-		high = READ_ONCE(at->memory.high);
-		is = page_counter_read(&at->memory) >= high - high / 16;
-	}
-	mem_cgroup_put(memcg);
-	return is;
+	return map_job_some_memcg(mm, map_job_memcg_is_slow);
 #else
 	return false;
 #endif
