@@ -655,7 +655,8 @@ unsigned int map_job_run(struct padata_mt_job *job,
  * @job: the job
  * @how: what else it needs
  * @caller: who runs it
- * @lock: protects @next, @left, @worked, @helpers, @nr_helpers and @killed
+ * @lock: protects @next, @left, @worked, @helpers, @nr_helpers and @killed; of
+ *        @workers only the caller knows, who makes them
  * @next: start of the next range to hand out
  * @left: size of what is not handed out
  * @worked: threads that were handed something
@@ -1024,7 +1025,7 @@ unsigned int map_job_run(struct padata_mt_job *job,
 		room = map_job_room(job);
 	if (!room) {
 		map_job_work(&run);
-	} else if (how->in_process) {
+	} else if (how->mm ? how->in_process : map_job_is_in_process(NULL)) {
 		run.workers = (struct user_worker **)room;
 		map_job_run_workers(&run);
 	} else {

@@ -143,7 +143,7 @@ static struct kmem_cache *map_worker_cache;
  * struct map_work - a range being mapped
  * @range: the range
  * @from: domains to copy from; NULL to pin
- * @in_process: helpers are threads of the calling process
+ * @in_process: to pin, helpers are threads of the calling process
  * @leaves: huge leaves may be pinned as a whole
  * @alone: nobody else may charge to the mm
  * @threads: most threads that may work on it
@@ -643,8 +643,8 @@ static unsigned int map_threads(struct map_work *work)
 					     us * 1000ULL) + 1);
 	if (worth < 2)
 		return 1;
-	work->in_process =
-		map_job_is_in_process(work->from ? NULL : work->range->owner.mm);
+	work->in_process = !work->from &&
+			   map_job_is_in_process(work->range->owner.mm);
 	return map_is_for_caller(work) ? 1 : worth;
 }
 
@@ -843,9 +843,7 @@ static unsigned long map_chunks_done(const struct map_work *work)
 /* Undo the chunks that were done. */
 static void map_undo(struct map_work *work, int error)
 {
-	struct map_job_how how = {
-		.in_process = map_job_is_in_process(NULL),
-	};
+	struct map_job_how how = { };
 	struct padata_mt_job job = {
 		.thread_fn = map_undo_fn,
 		.fn_arg = work,

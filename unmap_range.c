@@ -446,9 +446,7 @@ static unsigned long unmap_plan(struct unmap_work *work, unsigned int threads)
 static unsigned int unmap_all(const struct map_range *range)
 {
 	struct unmap_work work = { .range = range };
-	struct map_job_how how = {
-		.in_process = map_job_is_in_process(NULL),
-	};
+	struct map_job_how how = { };
 	struct padata_mt_job job = {
 		.thread_fn = unmap_work_fn,
 		.fn_arg = &work,

@@ -14,8 +14,9 @@ struct mm_struct;
  * struct map_job_how - what a job needs beyond struct padata_mt_job
  * @mm: address space that helpers borrow while they work on the job; the caller
  *      keeps its users count elevated. NULL if they need none.
- * @in_process: helpers are threads of the calling process: as map_job_is_in_process()
- *      said. If there are none to be had, the caller does it all.
+ * @in_process: for a job with an @mm, what map_job_is_in_process() said when the job
+ *      was planned: helpers are threads of the calling process. If there are none to
+ *      be had, the caller does it all.
  * @kill: called with the job's fn_arg, once at most, when a fatal signal hits the
  *        caller: makes thread_fn return early. No range is handed out after
  *        that. NULL for a job that must be completed.

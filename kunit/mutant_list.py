@@ -294,7 +294,8 @@ MUTANTS = [
      "		ret = lockvm_pool_take_turn(&work->pool, work->alone);\n", ""),
     ("map_range", "device-pays-for-another-page", "map_range.c",
      "pc->runs[i].held", "true"),
-    ("map_range", "helpers-without-the-mm", "map_job.c", "how->mm", "NULL"),
+    ("map_range", "helpers-without-the-mm", "map_job.c",
+     ".mm = how->mm", ".mm = NULL"),
     ("map_range", "seams-not-mapped", "map_range.c",
      """\
 	if (!ret)
