@@ -30,8 +30,10 @@
  * signal does not end its function: it is one to the caller, too, who knows what to do.
  *
  * Context: process context.
- * Locking: worker->lock protects @fn. @idle is the worker's own. Whoever made the
- *    worker has a reference on it, and its work item another, with one on the module.
+ * Locking: worker->lock protects @fn. @idle is the worker's own; @thread is written by
+ *    the worker, and read by its work item. The rest does not change once the worker
+ *    has been started. Whoever made the worker has a reference on it, and its work item
+ *    another, with one on the module.
  */
 #include <linux/completion.h>
 #include <linux/err.h>
@@ -98,14 +100,17 @@ static void (*worker_take(struct user_worker *worker))(void *arg)
 	return fn;
 }
 
-/* The calling worker has nothing to do any more. */
+/*
+ * The calling worker has nothing to do any more. It may be called again; then the work
+ * item that there is finds another @thread.
+ */
 static void worker_set_idle(struct user_worker *worker,
 			    struct task_struct *thread)
 {
+	WRITE_ONCE(worker->thread, thread);
 	if (worker->idle)
 		return;
 	worker->idle = true;
-	worker->thread = thread;
 	queue_delayed_work(worker_queue, &worker->end, 0);
 }
 
@@ -130,11 +135,7 @@ static bool worker_turn(void *data)
 /* The process was killed: there are no more turns. */
 static void worker_killed(void *data)
 {
-	struct user_worker *worker = data;
-
-	/* If it had been idle, there is a work item that looks at this. */
-	WRITE_ONCE(worker->thread, NULL);
-	worker_set_idle(worker, NULL);
+	worker_set_idle(data, NULL);
 }
 
 /* Would it have to be waited for? It may be about to take a signal, or in doing so. */
