@@ -358,13 +358,6 @@ TEST_P(LeafMemory, Map)
 		want("others." + std::to_string(i), stamped(scene.others[i], 1), true);
 }
 
-/* Whatever was here is somewhere else afterwards. */
-static void move_to(std::byte *from, std::size_t size, std::byte *to)
-{
-	if (::mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
-		throw std::runtime_error("mremap");
-}
-
 static void split_pmd(const Memory &memory)
 {
 	for (std::size_t at = 0; at < memory.size(); at += huge_2m) {

@@ -260,6 +260,12 @@ Memory scattered(std::size_t pages, std::size_t untouched)
 	return memory;
 }
 
+void move_to(std::byte *from, std::size_t size, std::byte *to)
+{
+	if (::mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+		fail("mremap");
+}
+
 Memory disjoint_thp(std::size_t n)
 {
 	const Memory made = allocate(Backing::thp, n * huge_2m);
@@ -273,9 +279,7 @@ Memory disjoint_thp(std::size_t n)
 	std::ranges::sort(
 		order, std::greater(), [&](std::size_t i) { return pfns[i * (huge_2m / page)]; });
 	for (std::size_t i = 0; i < n; i++)
-		if (::mremap(made.at(order[i] * huge_2m), huge_2m, huge_2m,
-			    MREMAP_MAYMOVE | MREMAP_FIXED, memory.at(i * huge_2m)) == MAP_FAILED)
-			fail("mremap");
+		move_to(made.at(order[i] * huge_2m), huge_2m, memory.at(i * huge_2m));
 	return memory;
 }
 

@@ -84,6 +84,9 @@ std::optional<std::string> lacking(Backing backing, std::size_t size);
 Memory allocate(Backing backing, std::size_t size, const std::string &file_dir = "/tmp");
 void populate(const Memory &memory);
 
+/* Whatever was here is somewhere else afterwards. */
+void move_to(std::byte *from, std::size_t size, std::byte *to);
+
 /*
  * So many transparent huge pages, populated, in the order of falling physical addresses: no
  * two of them can be mapped as one.
