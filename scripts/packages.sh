@@ -95,3 +95,36 @@ download_package()
 	fetch || die "cannot download $package $version; if the mirror has a newer one by now," \
 		"try again, or upgrade linux-headers-amd64 if this is for it"
 }
+
+# The source of a SERIES of kernels (6.1) is that of the package that is installed, or else
+# of the newest one in SUITE.
+
+# source_version SERIES SUITE: print the version of its package
+source_version()
+{
+	local series=$1 suite=$2 package version
+
+	version=$(dpkg-query -W -f '${Version}' -- "linux-source-$series" 2>/dev/null) || true
+	if [[ -z $version ]]; then
+		[[ -n $suite ]] || die "linux-source-$series is not installed: run scripts/setup build"
+		read -r package version < <(newest_package "$suite" "^linux-source-${series//./\\.}\$") ||
+			die "there is no linux-source-$series in $suite"
+		[[ $package == "linux-source-$series" ]]
+	fi
+	printf '%s\n' "$version"
+}
+
+# source_tarball SERIES SUITE DIR: print the path of the source, fetched into DIR if need be
+source_tarball()
+{
+	local series=$1 suite=$2 dir=$3 path=usr/src/linux-source-$1.tar.xz
+
+	if [[ -f /$path ]]; then
+		printf '%s\n' "/$path"
+		return
+	fi
+	progress "fetching linux-source-$series"
+	download_package "linux-source-$series" "$(source_version "$series" "$suite")" "$dir" "$suite"
+	dpkg-deb -x "$dir"/*.deb "$dir"
+	printf '%s\n' "$dir/$path"
+}

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of from-source and guest/kernel
+#
+# Recipe (see guest/kernel): the kernel "debug" of Linux 6.12, for what runs only on
+# newer kernels: helpers that are threads of the calling process.
+
+KERNEL_NAME=debug-6.12
+SOURCE_SERIES=6.12
+SUITE=machine
+FRAGMENTS=(base debug fault-injection linux-6.12)
+BUILD_MINUTES=10
+
+# As for the kernel "debug".
+CMDLINE="watchdog_thresh=60 workqueue.watchdog_thresh=180 rcupdate.rcu_cpu_stall_timeout=180"
+CMDLINE+=" sysctl.kernel.hung_task_timeout_secs=300"
+
+# shellcheck source=SCRIPTDIR/from-source
+. "$here/kernels/from-source"
