@@ -930,7 +930,11 @@ static void take_pages_away(Victim &v, int advice)
 	std::signal(SIGBUS, before);
 }
 
-/* Let the daemon look at everything several times. */
+/*
+ * Let the daemon look at everything several times. It merges a page when it comes by for the third
+ * time; the round that it is in may have gone past it already, and it passes over a page that
+ * somebody has locked.
+ */
 static void run_ksmd()
 {
 	const std::string ksm = "/sys/kernel/mm/ksm/";
@@ -938,7 +942,7 @@ static void run_ksmd()
 	const Setting many(ksm + "pages_to_scan", "2000");
 	const Setting quick(ksm + "sleep_millisecs", "0");
 	const Setting on(ksm + "run", "1");
-	const auto until = scans() + 3;
+	const auto until = scans() + 6;
 
 	for (int i = 0; i < 3000 && scans() < until; i++)
 		std::this_thread::sleep_for(10ms);
