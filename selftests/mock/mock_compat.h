@@ -16,10 +16,11 @@
 	(LINUX_VERSION_CODE >= KERNEL_VERSION(major, minor, 0) && \
 	 LINUX_VERSION_CODE < KERNEL_VERSION(major, (minor) + 1, 0))
 
-#if !MOCK_IS_SERIES(6, 1) && !MOCK_IS_SERIES(6, 12)
-#error "vfio_mt_mock: Linux 6.1 and 6.12 only: see doc/kernels.md"
+#if !MOCK_IS_SERIES(6, 1) && !MOCK_IS_SERIES(6, 12) && !MOCK_IS_SERIES(7, 2)
+#error "vfio_mt_mock: Linux 6.1, 6.12 and 7.2 only: see doc/kernels.md"
 #endif
 
+#include <linux/device/bus.h>
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
 #include <linux/iommu.h>
@@ -27,6 +28,11 @@
 #include <linux/mm.h>
 #include <linux/platform_device.h>
 #include <linux/vfio.h>
+#include <linux/workqueue.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#include <linux/pfn_t.h>
+#endif
 
 /*
  * 6.2: VFIO frees a device after its release. Before, release did.
@@ -130,6 +136,71 @@ static inline void mock_bus_forget(const struct bus_type *bus,
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
 #define MOCK_REMOVE_RETURNS
+#endif
+
+/*
+ * Between 6.12 and 7.2: nobody may ask any more whether a bus has an IOMMU. A driver
+ * that is there has all of a bus's devices in groups, or some of them.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0)
+#define mock_bus_has_iommu(bus)		iommu_present(bus)
+#else
+static inline int mock_device_has_iommu(struct device *dev, void *unused)
+{
+	return device_iommu_mapped(dev);
+}
+
+static inline bool mock_bus_has_iommu(const struct bus_type *bus)
+{
+	return bus_for_each_dev(bus, NULL, NULL, mock_device_has_iommu);
+}
+#endif
+
+/*
+ * 6.13: drivers of IOMMUs are not asked any more to make a domain one for nested
+ * translation.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define MOCK_ENABLES_NESTING
+#endif
+
+/*
+ * 6.15: a domain says what its cookie is. Before, that of a domain which is no
+ * driver's own could only be one for MSIs.
+ */
+static inline bool mock_domain_has_msi_cookie(const struct iommu_domain *domain)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+	return domain->iova_cookie;
+#else
+	return domain->cookie_type == IOMMU_COOKIE_DMA_MSI;
+#endif
+}
+
+/*
+ * 6.17: the system's workqueues have names that say on which CPUs work is done, and
+ * a line in the log tells who uses the old ones.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define system_dfl_wq	system_unbound_wq
+#endif
+
+/*
+ * 6.17: a pfn is a number. Before, it had a type that said what is behind it.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define vmf_insert_pfn_pmd(vmf, pfn, write) \
+	vmf_insert_pfn_pmd(vmf, pfn_to_pfn_t(pfn), write)
+#endif
+
+/*
+ * 6.19: attach_dev() is told which domain a device has had.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#define mock_domain_attach_dev(domain, dev, old) \
+	mock_domain_attach_dev(domain, dev)
+#define mock_domain_attach_none(domain, dev, old) \
+	mock_domain_attach_none(domain, dev)
 #endif
 
 /*

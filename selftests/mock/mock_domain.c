@@ -535,6 +535,7 @@ static bool mock_domain_enforce_cache_coherency(struct iommu_domain *domain)
 	return true;
 }
 
+#ifdef MOCK_ENABLES_NESTING
 static int mock_domain_enable_nesting(struct iommu_domain *domain)
 {
 	int ret = mock_inject_hit(VFIO_MT_MOCK_INJECT_NESTING, 0, 0, true);
@@ -543,6 +544,11 @@ static int mock_domain_enable_nesting(struct iommu_domain *domain)
 		to_mock_domain(domain)->nesting = true;
 	return ret;
 }
+
+#define MOCK_NESTING_OP	.enable_nesting = mock_domain_enable_nesting,
+#else
+#define MOCK_NESTING_OP
+#endif
 
 /**
  * mock_domain_finalise() - give a domain the properties of a device
@@ -600,7 +606,8 @@ static void mock_dev_set_domain(struct mock_dev *mdev, struct mock_domain *dom)
 
 /* The core calls this on its error paths: it cannot fail. */
 static int mock_domain_attach_none(struct iommu_domain *domain,
-				   struct device *dev)
+				   struct device *dev,
+				   struct iommu_domain *old)
 {
 	down_write(&attach_sem);
 	mock_dev_set_domain(dev_iommu_priv_get(dev), NULL);
@@ -609,7 +616,8 @@ static int mock_domain_attach_none(struct iommu_domain *domain,
 }
 
 static int mock_domain_attach_dev(struct iommu_domain *domain,
-				  struct device *dev)
+				  struct device *dev,
+				  struct iommu_domain *old)
 {
 	struct mock_domain *dom = to_mock_domain(domain);
 	struct mock_dev *mdev = dev_iommu_priv_get(dev);
@@ -617,7 +625,7 @@ static int mock_domain_attach_dev(struct iommu_domain *domain,
 	int ret;
 
 	if (domain->type != IOMMU_DOMAIN_UNMANAGED)
-		return mock_domain_attach_none(domain, dev);
+		return mock_domain_attach_none(domain, dev, old);
 
 	ret = mock_inject_hit(VFIO_MT_MOCK_INJECT_ATTACH, 0, 0, true);
 	if (ret)
@@ -676,7 +684,7 @@ static void mock_domain_free(struct iommu_domain *domain)
 	.iotlb_sync		 = mock_domain_iotlb_sync,		\
 	.iova_to_phys		 = mock_domain_iova_to_phys,		\
 	.enforce_cache_coherency = mock_domain_enforce_cache_coherency,	\
-	.enable_nesting		 = mock_domain_enable_nesting,		\
+	MOCK_NESTING_OP							\
 	.free			 = mock_domain_free,			\
 }
 
@@ -925,7 +933,7 @@ int mock_domain_info(struct mock_dev *mdev, struct vfio_mt_mock_domain *info)
 	info->devices = dom->devices;
 	info->flags = (dom->coherent ? VFIO_MT_MOCK_DOM_COHERENT : 0) |
 		      (dom->nesting ? VFIO_MT_MOCK_DOM_NESTING : 0) |
-		      (dom->domain.iova_cookie ?
+		      (mock_domain_has_msi_cookie(&dom->domain) ?
 		       VFIO_MT_MOCK_DOM_MSI_COOKIE : 0);
 	info->pgsizes = dom->domain.pgsize_bitmap;
 	info->aperture_start = dom->domain.geometry.aperture_start;

@@ -120,6 +120,7 @@ static const struct iommu_ops mock_iommu_ops_template = {
 	.capable		= mock_iommu_capable,
 #ifdef MOCK_DOMAINS_BY_TYPE
 	.domain_alloc		= mock_domain_alloc,
+	.pgsize_bitmap		= PAGE_SIZE,
 #else
 	.domain_alloc_paging	= mock_domain_alloc_paging,
 	.identity_domain	= &mock_identity_domain,
@@ -130,7 +131,6 @@ static const struct iommu_ops mock_iommu_ops_template = {
 	.get_resv_regions	= mock_iommu_get_resv_regions,
 	.def_domain_type	= mock_iommu_def_domain_type,
 	.default_domain_ops	= &mock_domain_ops_a,
-	.pgsize_bitmap		= PAGE_SIZE,
 	.owner			= THIS_MODULE,
 };
 
@@ -154,7 +154,8 @@ int mock_iommu_register(void)
 {
 	int ret;
 
-	if (iommu_present(&platform_bus_type) || iommu_present(&pci_bus_type))
+	if (mock_bus_has_iommu(&platform_bus_type) ||
+	    mock_bus_has_iommu(&pci_bus_type))
 		return -EBUSY;
 
 	mock_iommu_ops = kmemdup(&mock_iommu_ops_template,

@@ -23,7 +23,6 @@
 #include <linux/io.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
-#include <linux/pfn_t.h>
 #include <linux/huge_mm.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
@@ -90,7 +89,7 @@ static vm_fault_t mock_mem_patched_fault(struct vm_fault *vmf)
 {
 	vm_fault_t ret;
 
-	ret = vmf_insert_pfn_pmd(vmf, page_to_pfn_t(patched), true);
+	ret = vmf_insert_pfn_pmd(vmf, page_to_pfn(patched), true);
 	if (ret == VM_FAULT_NOPAGE)
 		mock_pmd_make_ordinary(vmf);
 	return ret;

@@ -130,7 +130,7 @@ static void mock_call_run(struct mock_call *call, u32 context)
 		return;
 	}
 	INIT_WORK_ONSTACK(&call->work, mock_call_work);
-	queue_work(system_unbound_wq, &call->work);
+	queue_work(system_dfl_wq, &call->work);
 	flush_work(&call->work);
 	destroy_work_on_stack(&call->work);
 }
