@@ -481,7 +481,7 @@ static void map_job_watch(struct work_struct *work)
 	if (fatal_signal_pending(run->caller.task))
 		map_job_stop(run);
 	else
-		queue_delayed_work(system_wq, &run->watch, MAP_JOB_WATCH);
+		queue_delayed_work(system_percpu_wq, &run->watch, MAP_JOB_WATCH);
 }
 
 static void map_job_work(struct map_job_run *run, unsigned long start,
@@ -598,7 +598,7 @@ static void map_job_run_padata(struct map_job_run *run)
 	job.fn_arg = run;
 	INIT_DELAYED_WORK_ONSTACK(&run->watch, map_job_watch);
 	if (run->how->kill)
-		queue_delayed_work(system_wq, &run->watch, MAP_JOB_WATCH);
+		queue_delayed_work(system_percpu_wq, &run->watch, MAP_JOB_WATCH);
 	padata_do_multithreaded(&job);
 	cancel_delayed_work_sync(&run->watch);
 	destroy_delayed_work_on_stack(&run->watch);
@@ -928,7 +928,7 @@ static void map_job_run_threads(struct map_job_run *run)
 
 	init_completion(&run->made);
 	INIT_WORK_ONSTACK(&run->make, map_job_make);
-	queue_work(system_unbound_wq, &run->make);
+	queue_work(system_dfl_wq, &run->make);
 	map_job_work(run);
 	map_job_end_making(run);
 	map_job_wait(run);

@@ -40,6 +40,7 @@
 #include <linux/minmax.h>
 #include <linux/rcupdate.h>
 #include <linux/vfio.h>
+#include <linux/workqueue.h>
 
 /*
  * 6.3: iommu_map() and iommu_map_sg() take a gfp argument. Before, they
@@ -208,6 +209,15 @@ static inline int iommu_enable_nesting(struct iommu_domain *domain)
 {
 	return 0;
 }
+#endif
+
+/*
+ * 6.17: the system's workqueues have names that say on which CPUs work is done, and a
+ * line in the kernel log tells who uses the old ones.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define system_percpu_wq	system_wq
+#define system_dfl_wq		system_unbound_wq
 #endif
 
 /*

@@ -72,7 +72,7 @@ static void fake_padata_do_multithreaded(struct padata_mt_job *job)
 		worker[i].run = &run;
 		INIT_WORK_ONSTACK(&worker[i].work, padata_work);
 		if (i)
-			queue_work(system_unbound_wq, &worker[i].work);
+			queue_work(system_dfl_wq, &worker[i].work);
 	}
 	padata_work(&worker[0].work);
 	for (i = 0; i < nr; i++) {
