@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The benchmark: times MAP_DMA and UNMAP_DMA of memory of several kinds, with
- * one backend or alternating between two.
+ * one backend or alternating between two, or IOMMUFD's calls that do the same.
  *
  * Each repetition has a container of its own and fresh memory, so that no
  * sample profits from what an earlier one left behind.
@@ -12,6 +12,7 @@
 #include "cgroup.hpp"
 #include "child.hpp"
 #include "environment.hpp"
+#include "mapper.hpp"
 #include "outcome.hpp"
 #include "proc.hpp"
 #include "rig.hpp"
@@ -234,20 +235,20 @@ static Memory prepare(
 }
 
 static double timed_map(
-	const BenchOptions &options, const BenchRig &rig, const Memory &memory, Backing backing)
+	const BenchOptions &options, const Mapper &mapper, const Memory &memory, Backing backing)
 {
 	return timed(options, memory.size(), std::max(page_size(backing), page),
 		[&](std::size_t at, std::size_t bytes) {
-			return rig.container.map(first_iova + at, memory.at(at), bytes);
+			return mapper.map(first_iova + at, memory.at(at), bytes);
 		});
 }
 
 static double timed_unmap(
-	const BenchOptions &options, const BenchRig &rig, const Memory &memory, Backing backing)
+	const BenchOptions &options, const Mapper &mapper, const Memory &memory, Backing backing)
 {
 	return timed(options, memory.size(), std::max(page_size(backing), page),
 		[&](std::size_t at, std::size_t bytes) {
-			Result result = rig.container.unmap(first_iova + at, bytes);
+			Result result = mapper.unmap(first_iova + at, bytes);
 
 			if (result.ok() && result.value != static_cast<long>(bytes))
 				result.err = ENODATA;
@@ -268,10 +269,10 @@ static BenchSample measure_exit(const BenchOptions &options, Backing backing, bo
 	auto &told = *reinterpret_cast<Told *>(shared.data());
 	Child child([&](Notes &, const ChildSync &sync) {
 		const Memory memory = prepare(options, backing, populated, size);
-		const BenchRig rig = BenchRig::open();
+		const auto mapper = Mapper::open();
 
-		told.map_seconds = timed_map(options, rig, memory, backing);
-		rig.container.backend().driver.copy(told.driver, sizeof(told.driver) - 1);
+		told.map_seconds = timed_map(options, *mapper, memory, backing);
+		mapper->driver().copy(told.driver, sizeof(told.driver) - 1);
 		sync.ready_and_wait();
 	});
 
@@ -294,14 +295,14 @@ static BenchSample measure(const BenchOptions &options, Backing backing, bool po
 	/* First: a fork later on would have the memory copied when it is pinned. */
 	const Busy busy(options.busy);
 	const Memory memory = prepare(options, backing, populated, size);
-	const BenchRig rig = BenchRig::open();
+	const auto mapper = Mapper::open();
 	std::optional<KernelMemory> kernel_memory;
 
 	if (options.alias && KernelMemory::available())
 		kernel_memory.emplace();
-	sample.driver = rig.container.backend().driver;
+	sample.driver = mapper->driver();
 	sample.busy_map = busy.share([&] {
-		sample.map_seconds = timed_map(options, rig, memory, backing);
+		sample.map_seconds = timed_map(options, *mapper, memory, backing);
 		return sample.map_seconds;
 	});
 	if (kernel_memory)
@@ -311,7 +312,7 @@ static BenchSample measure(const BenchOptions &options, Backing backing, bool po
 		sample.huge = static_cast<double>(anon_huge_bytes(memory.data(), size)) /
 			      static_cast<double>(size);
 	sample.busy_unmap = busy.share([&] {
-		sample.unmap_seconds = timed_unmap(options, rig, memory, backing);
+		sample.unmap_seconds = timed_unmap(options, *mapper, memory, backing);
 		return sample.unmap_seconds;
 	});
 	return sample;

@@ -172,11 +172,12 @@ BenchOptions bench_options(BenchOptions options, const BenchTexts &texts)
 	return options;
 }
 
-void add_device_options(CLI::App *command, std::vector<std::string> &bdfs)
+void add_device_options(CLI::App *command, std::vector<std::string> &bdfs,
+	const std::vector<std::string> &drivers = {"auto", "stock", "mt"})
 {
 	command->add_option("--driver", env().wanted,
 		       "backend that must answer: an error when another one does")
-		->check(CLI::IsMember({"auto", "stock", "mt"}))
+		->check(CLI::IsMember(drivers))
 		->capture_default_str();
 	command->add_option("--device", bdfs,
 		"PCI device on vfio-pci, as 0000:03:00.0; several are used where a case needs "
@@ -323,7 +324,8 @@ int run(int argc, char **argv)
 		->check(CLI::ExistingFile);
 
 	auto *bench_cmd = app.add_subcommand("bench", "time MAP_DMA and UNMAP_DMA");
-	add_device_options(bench_cmd, bdfs);
+	/* IOMMUFD is no backend, but what backends are measured against. */
+	add_device_options(bench_cmd, bdfs, {"auto", "stock", "mt", "iommufd"});
 	add_bench_options(bench_cmd, bench_opts, bench_texts);
 
 	auto *soak_cmd = app.add_subcommand("soak", "map, unmap and kill, then look for leaks");
