@@ -220,6 +220,10 @@ static long map_dma(struct backend *backend, void __user *arg)
 		return -EFAULT;
 	if (map.argsz < size || map.flags & ~(rw | VFIO_DMA_MAP_FLAG_VADDR))
 		return -EINVAL;
+	/* Where it has an errno of its own, it comes before all that follows. */
+	if (map.size && (map.iova + map.size - 1 < map.iova ||
+			 map.vaddr + map.size - 1 < map.vaddr))
+		return -COMPAT_EWRAP;
 	/* Either a mapping is made, or one is given its address back. */
 	if (!(map.flags & rw) == !(map.flags & VFIO_DMA_MAP_FLAG_VADDR))
 		return -EINVAL;
