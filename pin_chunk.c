@@ -202,15 +202,18 @@ static bool pfn_is_unheld(unsigned long pfn)
 }
 
 /*
- * The pfn behind an address of a VM_PFNMAP area, faulted in if need be. The
- * mmap lock is held; it may be dropped and taken again, then -EAGAIN.
+ * The pfns behind an address of a VM_PFNMAP area and those that the same entry of
+ * the page table maps after it, faulted in if need be; at most @run->nr, which is
+ * set to how many. The mmap lock is held; it may be dropped and taken again, then
+ * -EAGAIN.
  */
-static int pfnmap_pfn(struct vm_area_struct *vma, unsigned long va, bool write,
-		      unsigned long *pfn)
+static int pfnmap_find(struct vm_area_struct *vma, unsigned long va, bool write,
+		       struct pin_run *run)
 {
 	struct follow_pfnmap_args args = { .vma = vma, .address = va };
 	unsigned int flags = FAULT_FLAG_REMOTE |
 			     (write ? FAULT_FLAG_WRITE : 0);
+	unsigned long last, i;
 	bool unlocked = false;
 	int ret;
 
@@ -228,13 +231,16 @@ static int pfnmap_pfn(struct vm_area_struct *vma, unsigned long va, bool write,
 
 	if (write && !args.writable)
 		ret = -EFAULT;
-	else
-		*pfn = args.pfn;
+	run->pfn = args.pfn;
+	last = va | ~compat_pfnmap_mask(&args);
 	follow_pfnmap_end(&args);
 
+	/* All of it is in this area, whose ends cut entries. */
+	run->nr = min_t(unsigned long, run->nr, ((last - va) >> PAGE_SHIFT) + 1);
 	/* A page that others may free must not be mapped without a pin. */
-	if (!ret && !pfn_is_unheld(*pfn))
-		ret = -EFAULT;
+	for (i = 0; !ret && i < run->nr; i++)
+		if (!pfn_is_unheld(run->pfn + i))
+			ret = -EFAULT;
 	return ret;
 }
 
@@ -245,8 +251,9 @@ static int pfnmap_pfn(struct vm_area_struct *vma, unsigned long va, bool write,
 static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
 		      bool write, int gup_error, struct pin_run *run)
 {
-	unsigned long addr, pfn;
 	struct vm_area_struct *vma;
+	struct pin_run piece;
+	unsigned long addr;
 	int ret = gup_error;
 
 	run->nr = 0;
@@ -259,18 +266,19 @@ static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
 		vma = vma_lookup(mm, addr);
 		if (!vma || !(vma->vm_flags & VM_PFNMAP))
 			break;
-		ret = pfnmap_pfn(vma, addr, write, &pfn);
+		piece.nr = nr - run->nr;
+		ret = pfnmap_find(vma, addr, write, &piece);
 		if (ret == -EAGAIN) {
 			ret = -EINTR;
 			if (!fatal_signal_pending(current))
 				continue;
 		}
-		if (ret || (run->nr && pfn != run->pfn + run->nr))
+		if (ret || (run->nr && piece.pfn != run->pfn + run->nr))
 			break;
 		if (!run->nr)
-			run->pfn = pfn;
-		run->nr++;
-		addr += PAGE_SIZE;
+			run->pfn = piece.pfn;
+		run->nr += piece.nr;
+		addr += (unsigned long)piece.nr << PAGE_SHIFT;
 	}
 	mmap_read_unlock(mm);
 	/* What stopped it behind a first page shows again at the next call. */

@@ -462,6 +462,9 @@ int fake_follow_pfnmap_start(struct follow_pfnmap_args *args)
 	if (area->flags & FAKE_COLD)
 		return -EINVAL;
 	args->pfn = area_pfn(area, args->address);
+#ifdef COMPAT_PFNMAP_MASK
+	args->addr_mask = PAGE_MASK;
+#endif
 	args->writable = !(area->flags & (FAKE_RO | FAKE_LEAF_RO));
 	return 0;
 }

@@ -42,7 +42,7 @@ MUTANTS = [
     ("pin_chunk", "reserved-pages-charged", "pin_chunk.c",
      "likely(!PageReserved(pc->pages[i]))", "true"),
     ("pin_chunk", "pfn-of-a-page-unpinned", "pin_chunk.c",
-     "!pfn_is_unheld(*pfn)", "false"),
+     "!pfn_is_unheld(run->pfn + i)", "false"),
     ("pin_chunk", "stop-not-noticed", "pin_chunk.c",
      "(pc->stop && READ_ONCE(*pc->stop))", "false"),
 
