@@ -260,15 +260,20 @@ static inline int mock_folio_pins(struct folio *folio)
 
 /*
  * 6.12: what a driver maps by its pfn is marked as special, and GUP stays away from
- * it. Take the mark away. Before, there was none in huge entries.
+ * it. Take the mark away, or put it there again. Before, there was none in huge
+ * entries.
+ *
+ * Between 6.12 and 7.2: whoever removes an entry goes by the mark. Before, by its VMA.
  */
-static inline void mock_pmd_make_ordinary(struct vm_fault *vmf)
+static inline void mock_pmd_set_special(struct mm_struct *mm, pmd_t *pmd,
+					bool special)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
-	spinlock_t *ptl = pmd_lock(vmf->vma->vm_mm, vmf->pmd);
+	spinlock_t *ptl = pmd_lock(mm, pmd);
 
-	if (pmd_special(*vmf->pmd))
-		WRITE_ONCE(*vmf->pmd, pmd_clear_flags(*vmf->pmd, _PAGE_SPECIAL));
+	if (pmd_present(*pmd) && pmd_special(*pmd) != special)
+		WRITE_ONCE(*pmd, special ? pmd_mkspecial(*pmd) :
+					   pmd_clear_flags(*pmd, _PAGE_SPECIAL));
 	spin_unlock(ptl);
 #endif
 }

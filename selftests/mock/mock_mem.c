@@ -23,6 +23,7 @@
 #include <linux/io.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/huge_mm.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
@@ -85,28 +86,96 @@ static const struct vm_operations_struct mock_mem_vm_ops = {
 	.fault = mock_mem_fault,
 };
 
+/**
+ * struct mock_patched - a mapping of PATCHED memory
+ * @notifier: tells when the kernel is about to remove its entry
+ * @pmd: the entry, once there is one
+ *
+ * The kernel would take the entry for one of a huge page, and give up references
+ * that nobody has.  So it is marked as a driver's before that.
+ */
+struct mock_patched {
+	struct mmu_interval_notifier notifier;
+	pmd_t *pmd;
+};
+
+static bool mock_mem_patched_invalidate(struct mmu_interval_notifier *notifier,
+					const struct mmu_notifier_range *range,
+					unsigned long seq)
+{
+	struct mock_patched *map = container_of(notifier, struct mock_patched,
+						notifier);
+	pmd_t *pmd = READ_ONCE(map->pmd);
+
+	mmu_interval_set_seq(notifier, seq);
+	if (pmd && (range->event == MMU_NOTIFY_UNMAP ||
+		    range->event == MMU_NOTIFY_CLEAR ||
+		    range->event == MMU_NOTIFY_RELEASE))
+		mock_pmd_set_special(notifier->mm, pmd, true);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops mock_mem_patched_ops = {
+	.invalidate = mock_mem_patched_invalidate,
+};
+
 static vm_fault_t mock_mem_patched_fault(struct vm_fault *vmf)
 {
+	struct mock_patched *map = vmf->vma->vm_private_data;
 	vm_fault_t ret;
 
 	ret = vmf_insert_pfn_pmd(vmf, page_to_pfn(patched), true);
-	if (ret == VM_FAULT_NOPAGE)
-		mock_pmd_make_ordinary(vmf);
+	if (ret == VM_FAULT_NOPAGE) {
+		WRITE_ONCE(map->pmd, vmf->pmd);
+		mock_pmd_set_special(vmf->vma->vm_mm, vmf->pmd, false);
+	}
 	return ret;
 }
 
+static void mock_mem_patched_close(struct vm_area_struct *vma)
+{
+	struct mock_patched *map = vma->vm_private_data;
+
+	mmu_interval_notifier_remove(&map->notifier);
+	kfree(map);
+}
+
+/* Neither a part of it nor a child's copy: the entry has one owner. */
+static int mock_mem_patched_may_split(struct vm_area_struct *vma,
+				      unsigned long addr)
+{
+	return -EINVAL;
+}
+
 static const struct vm_operations_struct mock_mem_patched_vm_ops = {
+	.close = mock_mem_patched_close,
+	.may_split = mock_mem_patched_may_split,
 	.fault = mock_mem_patched_fault,
 };
 
 static int mock_mem_map_patched(struct vm_area_struct *vma)
 {
+	struct mock_patched *map;
+	int ret;
+
 	if (!patched)
 		return -ENOMEM;
 	if (!IS_ALIGNED(vma->vm_start, PMD_SIZE) ||
 	    vma_pages(vma) != PATCHED_PAGES || MEM_INDEX(vma->vm_pgoff))
 		return -EINVAL;
-	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	map = kzalloc(sizeof(*map), GFP_KERNEL);
+	if (!map)
+		return -ENOMEM;
+	ret = mmu_interval_notifier_insert_locked(&map->notifier, vma->vm_mm,
+						  vma->vm_start, PMD_SIZE,
+						  &mock_mem_patched_ops);
+	if (ret) {
+		kfree(map);
+		return ret;
+	}
+	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTCOPY | VM_DONTEXPAND |
+			  VM_DONTDUMP);
+	vma->vm_private_data = map;
 	vma->vm_ops = &mock_mem_patched_vm_ops;
 	return 0;
 }
