@@ -35,9 +35,10 @@ static long expected_extension(unsigned long number, bool attached)
 	switch (number) {
 	case VFIO_TYPE1_IOMMU:
 	case VFIO_TYPE1v2_IOMMU:
-	case VFIO_TYPE1_NESTING_IOMMU:
 	case VFIO_UNMAP_ALL:
 		return 1;
+	case VFIO_TYPE1_NESTING_IOMMU:
+		return kernel_before(6, 13) ? 1 : 0;
 	case VFIO_UPDATE_VADDR:
 	case VFIO_DMA_CC_IOMMU: /* of this machine's IOMMU */
 		return attached ? 1 : 0;
@@ -173,7 +174,7 @@ TEST_P(SetIommu, Type)
 
 INSTANTIATE_TEST_SUITE_P(Table, SetIommu,
 	testing::Values(TypeRow{"v1", VFIO_TYPE1_IOMMU, 0}, TypeRow{"v2", VFIO_TYPE1v2_IOMMU, 0},
-		/* Only VT-d supports it in 6.1. */
+		/* Only VT-d supports it in 6.1, nothing from 6.13 on. */
 		TypeRow{"nesting", VFIO_TYPE1_NESTING_IOMMU, -1}, TypeRow{"zero", 0, ENODEV},
 		TypeRow{"spapr", VFIO_SPAPR_TCE_IOMMU, ENODEV},
 		TypeRow{"dma_cc", VFIO_DMA_CC_IOMMU, ENODEV},

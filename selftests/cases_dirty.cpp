@@ -5,6 +5,7 @@
  * bits of the user's bitmap are written, and which are left, is what is tested.
  */
 #include "case.hpp"
+#include "proc.hpp"
 
 #include <cstring>
 #include <functional>
@@ -39,6 +40,14 @@ private:
 	std::vector<std::uint64_t> words_;
 };
 
+/*
+ * The stock driver shifts by the number of the lowest bit, whatever comes out for a size that
+ * has none. Debian's kernels have a check for that since 7.2, and the guest panics.
+ */
+#define NEED_SHIFT(pgsize)                                                                         \
+	if (!(pgsize) && !kernel_before(7, 2))                                                     \
+	NOT_ON_STOCK("it shifts by 64")
+
 /* Arguments of GET_BITMAP. There is one mapping of 70 pages at iova0. */
 struct GetRow {
 	const char *name;
@@ -70,6 +79,7 @@ TEST_P(DirtyGet, Arguments)
 	call.get.bitmap.size = 16;
 	call.get.bitmap.data = reinterpret_cast<__u64 *>(bits.data());
 	GetParam().change(call);
+	NEED_SHIFT(call.get.bitmap.pgsize);
 	want_errno("get", rig.container.ioctl(VFIO_IOMMU_DIRTY_PAGES, &call), GetParam().expected);
 	see("bits", digest({bits.data(), page}));
 	if (GetParam().unaligned)
@@ -135,9 +145,9 @@ static const GetRow get_rows[] = {
 	{"size_1", [](DirtyGetCall &c) { c.get.size = 1; }, EINVAL},
 	{"size_4095", [](DirtyGetCall &c) { c.get.size = 4095; }, EINVAL},
 	{"size_plus_1", [](DirtyGetCall &c) { c.get.size += 1; }, EINVAL},
-	{"wraps", [](DirtyGetCall &c) { c.get.size = 0 - iova0 + page; }, EINVAL},
+	{"wraps", [](DirtyGetCall &c) { c.get.size = 0 - iova0 + page; }, error_of_wrapping()},
 	{"wraps_to_0", [](DirtyGetCall &c) { c.get.size = 0 - iova0; }, EINVAL, "KB05"},
-	{"size_all_ones", [](DirtyGetCall &c) { c.get.size = ~0ULL; }, EINVAL},
+	{"size_all_ones", [](DirtyGetCall &c) { c.get.size = ~0ULL; }, error_of_wrapping()},
 	{"size_all_ones_iova_0",
 		[](DirtyGetCall &c) {
 			c.get.iova = 0;
@@ -396,6 +406,7 @@ TEST_P(UnmapDirty, Arguments)
 	call.bitmap.size = 16;
 	call.bitmap.data = reinterpret_cast<__u64 *>(bits.data());
 	GetParam().change(call);
+	NEED_SHIFT(call.bitmap.pgsize);
 	want_errno("unmap", rig.container.ioctl(VFIO_IOMMU_UNMAP_DMA, &call), GetParam().expected);
 	see("size", hex(call.size));
 	see("bits", digest({bits.data(), page}));

@@ -4,6 +4,7 @@
  * charged or pinned, and the same range can be mapped.
  */
 #include "case.hpp"
+#include "proc.hpp"
 
 #include <cstring>
 #include <functional>
@@ -106,24 +107,45 @@ static const MapRow map_rows[] = {
 			m.iova += 2048;
 		}},
 
-	{"iova_wraps", EINVAL,
+	{"iova_wraps", error_of_wrapping(),
 		[](Call &m, const Ctx &) {
 			m.iova = 0xfffffffffffff000;
 			m.size = 2 * page;
 		},
 		"KB05"},
-	{"iova_size_wrap_far", EINVAL,
+	{"iova_size_wrap_far", error_of_wrapping(),
 		[](Call &m, const Ctx &) {
 			m.iova = 0x8000000000000000;
 			m.size = 0x8000000000001000;
 		},
 		"KB05"},
-	{"size_all_but_a_page", EINVAL, [](Call &m, const Ctx &) { m.size = 0xfffffffffffff000; },
-		"KB05"},
-	{"vaddr_wraps", EINVAL,
+	{"size_all_but_a_page", error_of_wrapping(),
+		[](Call &m, const Ctx &) { m.size = 0xfffffffffffff000; }, "KB05"},
+	{"vaddr_wraps", error_of_wrapping(),
 		[](Call &m, const Ctx &) {
 			m.vaddr = 0xfffffffffffff000;
 			m.size = 2 * page;
+		},
+		"KB05"},
+	/* With another fault */
+	{"iova_wraps_misaligned", error_of_wrapping(),
+		[](Call &m, const Ctx &) {
+			m.iova = 0xfffffffffffff800;
+			m.size = 2 * page;
+		},
+		"KB05"},
+	{"iova_wraps_flags_none", error_of_wrapping(),
+		[](Call &m, const Ctx &) {
+			m.iova = 0xfffffffffffff000;
+			m.size = 2 * page;
+			m.flags = 0;
+		},
+		"KB05"},
+	{"iova_wraps_flags_bit3", EINVAL,
+		[](Call &m, const Ctx &) {
+			m.iova = 0xfffffffffffff000;
+			m.size = 2 * page;
+			m.flags |= 1U << 3;
 		},
 		"KB05"},
 	{"vaddr_last_page", EFAULT,

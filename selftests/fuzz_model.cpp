@@ -6,6 +6,7 @@
  * everything that is mapped is dirty whenever somebody asks.
  */
 #include "fuzz_model.hpp"
+#include "proc.hpp"
 
 #include <bit>
 #include <cerrno>
@@ -107,11 +108,12 @@ int ContainerModel::check_map(const MapArgs &args) const
 		return EINVAL;
 	if (args.flags & ~(map_rw | VFIO_DMA_MAP_FLAG_VADDR))
 		return EINVAL;
+	if (args.size &&
+		(args.iova + args.size - 1 < args.iova || args.vaddr + args.size - 1 < args.vaddr))
+		return error_of_wrapping();
 	if (static_cast<bool>(args.flags & map_rw) == vaddr)
 		return EINVAL;
 	if (!args.size || odd(args.size) || odd(args.iova) || odd(args.vaddr))
-		return EINVAL;
-	if (args.iova + args.size - 1 < args.iova || args.vaddr + args.size - 1 < args.vaddr)
 		return EINVAL;
 	if (vaddr)
 		return check_remap(args);
@@ -196,8 +198,10 @@ int ContainerModel::check_unmap(
 		return EINVAL;
 	if (args.all() && (args.iova || args.size))
 		return EINVAL;
-	if (!args.all() && (!args.size || odd(args.size) || last < args.iova))
+	if (!args.all() && (!args.size || odd(args.size)))
 		return EINVAL;
+	if (last < args.iova)
+		return error_of_wrapping();
 	if (args.report() && (!dirty_ || bitmap.pgsize != page))
 		return EINVAL;
 	if (v2_ && !args.all() && cuts(args.iova, last))
@@ -267,6 +271,8 @@ int ContainerModel::check_dirty_flags(std::uint32_t argsz, std::uint32_t flags) 
 int ContainerModel::check_dirty_get(
 	std::uint64_t iova, std::uint64_t size, const BitmapArgs &bitmap) const
 {
+	if (size && iova + size - 1 < iova)
+		return error_of_wrapping();
 	if (iova + size < iova)
 		return EINVAL;
 	if (const int err = check_bitmap(bitmap, size))

@@ -211,6 +211,11 @@ bool kernel_before(unsigned major, unsigned minor)
 	return std::pair(is_major, is_minor) < std::pair(major, minor);
 }
 
+int error_of_wrapping()
+{
+	return kernel_before(7, 2) ? EINVAL : EOVERFLOW;
+}
+
 std::int64_t charge_of_zero_pages(std::int64_t pages)
 {
 	return kernel_before(6, 2) ? 0 : pages;

@@ -82,6 +82,12 @@ std::string kernel_release();
 bool kernel_before(unsigned major, unsigned minor);
 
 /*
+ * What a range that wraps around is refused with: EINVAL, and from Linux 7.2 on EOVERFLOW,
+ * whatever else is wrong with it.
+ */
+int error_of_wrapping();
+
+/*
  * How many of so many zero pages are charged, and pinned, when they are mapped for
  * reading. From Linux 6.2 on, real pages take their place.
  */
