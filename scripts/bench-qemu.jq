@@ -4,7 +4,7 @@
 #
 #	jq -L scripts -R -s -f scripts/bench-qemu.jq times.csv >qemu.json
 
-include "median";
+include "figures";
 
 split("\n") | map(select(length > 0) | split(",")) |
 .[0] as $head |

@@ -7,11 +7,7 @@
 # rows: what was measured (instructions, alias, wall), of what, and the figures of
 # each driver. Under -icount a nanosecond is an instruction.
 
-include "median";
-
-def round4: if . == 0 then 0
-	    else (. | fabs | log10 | floor) as $e | pow(10; 3 - $e) as $f |
-		 (. * $f | round) / $f end;
+include "figures";
 
 # A leaf is the size in which the memory comes.
 def leaf: {"4k": 4096, "memfd": 4096, "thp": 2097152, "2m": 2097152,
@@ -39,13 +35,13 @@ map(.[0] as $first | ($first.backing | leaf) as $leaf |
 	{key: .[0].driver, value:
 	 ({reps: length} +
 	  if $first.kind == "wall" then
-		{map_ms_per_gib: ($map * 1e3 / ($first.size / 1073741824) | round4),
-		 unmap_ms_per_gib: ($unmap * 1e3 / ($first.size / 1073741824) | round4)}
+		{map_ms_per_gib: ($map * 1e3 / ($first.size / 1073741824) | significant(4)),
+		 unmap_ms_per_gib: ($unmap * 1e3 / ($first.size / 1073741824) | significant(4))}
 	  else
-		{map_per_page: ($map * 1e9 / ($first.size / 4096) | round4),
-		 unmap_per_page: ($unmap * 1e9 / ($first.size / 4096) | round4),
-		 map_per_leaf: ($map * 1e9 / ($first.size / $leaf) | round4),
-		 unmap_per_leaf: ($unmap * 1e9 / ($first.size / $leaf) | round4)} +
+		{map_per_page: ($map * 1e9 / ($first.size / 4096) | significant(4)),
+		 unmap_per_page: ($unmap * 1e9 / ($first.size / 4096) | significant(4)),
+		 map_per_leaf: ($map * 1e9 / ($first.size / $leaf) | significant(4)),
+		 unmap_per_leaf: ($unmap * 1e9 / ($first.size / $leaf) | significant(4))} +
 		(if $first.kind == "alias" then {charged_bytes: ([.[].charged_bytes] | median)}
 		 else {} end)
 	  end)}) | from_entries)}) |
@@ -54,8 +50,8 @@ map(.[0] as $first | ($first.backing | leaf) as $leaf |
 	(if .kind == "wall" then ["map_ms_per_gib", "unmap_ms_per_gib"]
 	 else ["map_per_page", "unmap_per_page"] end) as [$map, $unmap] |
 	(if .drivers.stock and .drivers.mt then
-		{map_ratio: (.drivers.stock[$map] / .drivers.mt[$map] | round4),
-		 unmap_ratio: (.drivers.stock[$unmap] / .drivers.mt[$unmap] | round4)}
+		{map_ratio: (.drivers.stock[$map] / .drivers.mt[$map] | significant(4)),
+		 unmap_ratio: (.drivers.stock[$unmap] / .drivers.mt[$unmap] | significant(4))}
 	 else {} end) as $ratios |
 	del(.kernel, .iommu) + $ratios) |
 	sort_by([.kind, .leaf, .backing, .run_pages, .size, .state]))}
