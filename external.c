@@ -191,7 +191,7 @@ static u64 external_last(u64 iova, int nr)
  * Context: Process context. May sleep.
  * Return: @nr; or an error with nothing pinned: -EACCES with the first version
  *    of the interface, -EOVERFLOW (from Linux 7.2 on) for addresses that wrap
- *    around, -EBUSY while user addresses are given up, -EINVAL
+ *    around, -EBUSY while user addresses are given up, -EINVAL for no pages,
  *    without a device that could be told to unpin, or where nothing is mapped,
  *    -EPERM, -ENODEV if the user's process is gone, -ENOMEM, or as
  *    pin_one_page().
@@ -203,7 +203,7 @@ int external_pin(struct backend *backend, struct iommu_group *group, u64 iova,
 	bool charge;
 	int i, ret;
 
-	if (!pages)
+	if (!pages || nr <= 0)
 		return -EINVAL;
 	if (!backend->v2)
 		return -EACCES;
