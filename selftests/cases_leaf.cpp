@@ -203,7 +203,8 @@ protected:
 
 	/*
 	 * Map, and while the thread that does it is stopped before or after it has
-	 * pinned the first part of [at, at + page), make a change.
+	 * pinned the first part of [at, at + 2 MiB), make a change. Which page of a leaf
+	 * that is depends on where the page table ends.
 	 */
 	template <class F>
 	Result map_braked(Rig &rig, std::uint64_t iova, std::span<std::byte> memory,
@@ -212,7 +213,7 @@ protected:
 		std::atomic<bool> done = false;
 		Result result;
 
-		mock().set_brake(&memory[at], page, when);
+		mock().set_brake(&memory[at], huge_2m, when);
 		std::jthread mapper([&] {
 			result = rig.container.map(iova, memory.data(), memory.size(), flags);
 			done = true;
