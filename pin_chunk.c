@@ -141,8 +141,9 @@ static unsigned int pin_leaves_at(struct mm_struct *mm, unsigned long va,
 	unsigned int nr;
 
 	*leaf = PIN_LEAF_PTE;
+	/* As GUP does. On x86, access_ok() lets more pass, since 6.3. */
 	va = untagged_addr(va);
-	if (current->mm != mm || !access_ok((void __user *)va, 1))
+	if (current->mm != mm || va >= TASK_SIZE_MAX)
 		return 0;
 	local_irq_save(flags);
 	nr = pin_leaves_walk(mm, va, write, max, pfns, leaf);
