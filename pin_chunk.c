@@ -308,25 +308,56 @@ static void pin_chunk_add(struct pin_chunk *pc, unsigned int first_run,
 	pc->nr_runs++;
 }
 
+/* Add ordinary pages that follow each other. */
+static void pin_chunk_add_plain(struct pin_chunk *pc, unsigned int first_run,
+				unsigned long pfn, unsigned long nr)
+{
+	if (!nr)
+		return;
+	pc->nr_account += nr;
+	pin_chunk_add(pc, first_run, pfn, nr, true);
+}
+
+/* Add a pinned page that is not ordinary. */
+static void pin_chunk_add_odd(struct pin_chunk *pc, unsigned int first_run,
+			      struct page *page)
+{
+	unsigned long pfn = page_to_pfn(page);
+	bool zero = is_zero_pfn(pfn);
+
+	/* It is always there; a reference to it is never kept. */
+	if (zero) {
+		unpin_user_page(page);
+		pc->count.unheld++;
+	}
+	if (!PageReserved(page))
+		pc->nr_account++;
+	pin_chunk_add(pc, first_run, pfn, 1, !zero);
+}
+
 /* Turn pinned pages into runs. */
 static void pin_chunk_add_pages(struct pin_chunk *pc, unsigned int first_run,
 				unsigned long nr)
 {
-	unsigned long i, pfn;
-	bool zero;
+	unsigned long first = 0, plain = 0, pfn, i;
+	struct page *page;
+	bool odd;
 
 	for (i = 0; i < nr; i++) {
-		pfn = page_to_pfn(pc->pages[i]);
-		zero = is_zero_pfn(pfn);
-		/* It is always there; a reference to it is never kept. */
-		if (unlikely(zero)) {
-			unpin_user_page(pc->pages[i]);
-			pc->count.unheld++;
+		page = pc->pages[i];
+		pfn = page_to_pfn(page);
+		odd = PageReserved(page) || is_zero_pfn(pfn);
+		if (likely(pfn == first + plain && plain && !odd)) {
+			plain++;
+			continue;
 		}
-		if (likely(!PageReserved(pc->pages[i])))
-			pc->nr_account++;
-		pin_chunk_add(pc, first_run, pfn, 1, !zero);
+		pin_chunk_add_plain(pc, first_run, first, plain);
+		first = pfn;
+		plain = !odd;
+		if (odd)
+			pin_chunk_add_odd(pc, first_run, page);
 	}
+	pin_chunk_add_plain(pc, first_run, first, plain);
 }
 
 /* Drop the runs from @first_run on, which end at pc->va and begin at @va. */

@@ -33,14 +33,19 @@ MUTANTS = [
      "	nr = min(nr, (pc->batch - pc->nr_pages) / PIN_SPAN_PAGES + 1);\n", ""),
     ("pin_chunk", "zero-page-stays-pinned", "pin_chunk.c",
      """\
-		if (unlikely(zero)) {
-			unpin_user_page(pc->pages[i]);
-			pc->count.unheld++;
-		}
+	if (zero) {
+		unpin_user_page(page);
+		pc->count.unheld++;
+	}
 """,
      ""),
     ("pin_chunk", "reserved-pages-charged", "pin_chunk.c",
-     "likely(!PageReserved(pc->pages[i]))", "true"),
+     "PageReserved(page) || is_zero_pfn(pfn)", "is_zero_pfn(pfn)"),
+    ("pin_chunk", "reserved-page-alone-charged", "pin_chunk.c",
+     "	if (!PageReserved(page))\n		pc->nr_account++;\n",
+     "	pc->nr_account++;\n"),
+    ("pin_chunk", "pages-apart-are-a-run", "pin_chunk.c",
+     "pfn == first + plain && plain && !odd", "plain && !odd"),
     ("pin_chunk", "pfn-of-a-page-unpinned", "pin_chunk.c",
      "!pfn_is_unheld(run->pfn + i)", "false"),
     ("pin_chunk", "stop-not-noticed", "pin_chunk.c",
