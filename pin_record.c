@@ -722,27 +722,63 @@ static unsigned long extent_pfn(void *arg, unsigned long va)
 	return ext->pfn + ((va - ext->va) >> PAGE_SHIFT);
 }
 
-/* Unpin small pages from @va on, up to a huge leaf. Returns where that is. */
-static unsigned long record_unpin_pages(struct pin_record *rec,
-					const struct pin_extent *ext,
-					unsigned long va, unsigned long end,
-					bool dirty, struct pin_release *release)
+/**
+ * struct record_unpin - extents being unpinned
+ * @rec: the record
+ * @dirty: mark the pages dirty first
+ * @span: the span of small pages that was looked at last
+ * @plain: nothing is recorded of it: all its pages are held
+ * @release: pages to be freed
+ *
+ * Where memory is scattered, an extent is a page, and has to be as quick as that.
+ */
+struct record_unpin {
+	struct pin_record *rec;
+	bool dirty;
+	unsigned long span;
+	bool plain;
+	struct pin_release release;
+};
+
+/* Unpin an extent's small pages from @va to @end, which lie in one span. */
+static void record_unpin_runs(struct record_unpin *ru,
+			      const struct pin_extent *ext, unsigned long va,
+			      unsigned long end)
 {
 	struct pin_cursor cur;
 	struct pin_run run;
 
-	pin_cursor_init(&cur, rec, va, end, extent_pfn, (void *)ext);
-	do {
-		pin_cursor_next(&cur, &run);
-		run_unpin(&run, dirty, release);
+	pin_cursor_init(&cur, ru->rec, va, end, extent_pfn, (void *)ext);
+	while (pin_cursor_next(&cur, &run)) {
+		run_unpin(&run, ru->dirty, &ru->release);
 		cond_resched();
-	} while (cur.va != end && pin_record_leaf(rec, cur.va) < PIN_LEAF_PMD);
-	return cur.va;
+	}
 }
 
-static void record_unpin_extent(struct pin_record *rec,
-				const struct pin_extent *ext, bool dirty,
-				struct pin_release *release)
+/* The same from @va on, up to the end of its span. Returns where that is. */
+static unsigned long record_unpin_pages(struct record_unpin *ru,
+					const struct pin_extent *ext,
+					unsigned long va, unsigned long end)
+{
+	unsigned long span = record_span(ru->rec, va);
+
+	end = min(end, (va & PIN_SPAN_MASK) + PIN_SPAN_SIZE);
+	if (span != ru->span) {
+		ru->span = span;
+		ru->plain = !xa_load(&ru->rec->frags, span);
+	}
+	if (ru->plain) {
+		pages_unpin(extent_pfn((void *)ext, va),
+			    (end - va) >> PAGE_SHIFT, ru->dirty, &ru->release);
+		cond_resched();
+	} else {
+		record_unpin_runs(ru, ext, va, end);
+	}
+	return end;
+}
+
+static void record_unpin_extent(struct record_unpin *ru,
+				const struct pin_extent *ext)
 {
 	unsigned long end = ext->va + (ext->nr << PAGE_SHIFT), va = ext->va;
 	unsigned int leaves = 0;
@@ -753,14 +789,13 @@ static void record_unpin_extent(struct pin_record *rec,
 	if (WARN_ON_ONCE(!ext->pfn))
 		return;
 	while (va != end) {
-		leaf = pin_record_leaf(rec, va);
+		leaf = pin_record_leaf(ru->rec, va);
 		if (leaf < PIN_LEAF_PMD) {
-			va = record_unpin_pages(rec, ext, va, end, dirty,
-						release);
+			va = record_unpin_pages(ru, ext, va, end);
 			continue;
 		}
 		page = pfn_to_page(extent_pfn((void *)ext, va));
-		unpin_user_page_range_dirty_lock(page, 1, dirty);
+		unpin_user_page_range_dirty_lock(page, 1, ru->dirty);
 		va += leaf == PIN_LEAF_PMD ? PMD_SIZE : PUD_SIZE;
 		if (!(++leaves % PIN_RESCHED))
 			cond_resched();
@@ -782,12 +817,15 @@ static void record_unpin_extent(struct pin_record *rec,
 void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
 		      unsigned int nr, bool dirty)
 {
-	struct pin_release release;
+	struct record_unpin ru;
 
-	release.nr = 0;
+	ru.rec = rec;
+	ru.dirty = dirty;
+	ru.span = ULONG_MAX;
+	ru.release.nr = 0;
 	for (; nr; nr--, ext++)
-		record_unpin_extent(rec, ext, dirty, &release);
-	pin_release_flush(&release);
+		record_unpin_extent(&ru, ext);
+	pin_release_flush(&ru.release);
 }
 
 /**

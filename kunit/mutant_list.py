@@ -63,6 +63,10 @@ MUTANTS = [
     # ---- pin_record.c ----
     ("pin_record", "frees-one-by-one", "pin_record.c",
      "page_ref_count(page) == GUP_PIN_COUNTING_BIAS", "false"),
+    ("pin_record", "unheld-pages-unpinned", "pin_record.c",
+     "!xa_load(&ru->rec->frags, span)", "true"),
+    ("pin_record", "next-span-like-the-last", "pin_record.c",
+     "span != ru->span", "ru->span == ULONG_MAX"),
     ("pin_record", "keeps-references", "pin_record.c",
      "	if (release->nr)\n		release_pages(release->page, release->nr);\n", ""),
     ("pin_record", "keeps-references-of-a-run", "pin_record.c",
