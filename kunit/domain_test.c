@@ -185,8 +185,7 @@ static int fake_enable_nesting(struct iommu_domain *domain)
 #define iommu_group_has_isolated_msi(group) \
 	(world.fails != STEP_MSI_ISOLATED)
 #undef krealloc_array
-#define krealloc_array(p, n, size, gfp)	\
-	FAKE_ALLOC(krealloc(p, array_size(n, size), gfp))
+#define krealloc_array(args...)		FAKE_ALLOC(krealloc_array, args)
 #undef pr_fmt
 #include "../domain.c"
 

@@ -7,6 +7,7 @@
 #include <linux/slab.h>
 
 #include "fake.h"
+#include "fake_compat.h"
 #include "fake_iommu.h"
 
 /* The unit holds the mmap lock, as the function faked demands. */
@@ -154,10 +155,10 @@ void fake_mm_setup(const struct fake_area *areas, unsigned int nr)
 		mm->vmas[i].vm_mm = mm->mm;
 		mm->vmas[i].vm_start = areas[i].va;
 		mm->vmas[i].vm_end = area_end(&areas[i]);
-		mm->vmas[i].vm_flags =
-			(flags & (FAKE_PFNMAP | FAKE_PFNMAP_PAGES) ?
-			 VM_PFNMAP : 0) |
-			(flags & FAKE_HUGETLB ? VM_HUGETLB : 0);
+		vm_flags_init(&mm->vmas[i],
+			      (flags & (FAKE_PFNMAP | FAKE_PFNMAP_PAGES) ?
+			       VM_PFNMAP : 0) |
+			      (flags & FAKE_HUGETLB ? VM_HUGETLB : 0));
 		if (!(flags & FAKE_COLD))
 			KUNIT_ASSERT_EQ(fake->test, 0,
 					area_populate_all(&areas[i]));

@@ -46,6 +46,7 @@
 
 #include "../include/compat.h"
 #include "fake.h"
+#include "fake_compat.h"
 #include "fake_iommu.h"
 
 /* ---- user memory ---- */
@@ -98,18 +99,28 @@
 
 /* ---- memory of the kernel's, and warnings ---- */
 
-#define FAKE_ALLOC(alloc)		(fake_alloc_fails() ? NULL : (alloc))
-#define kmalloc(size, gfp)		FAKE_ALLOC(kmalloc(size, gfp))
-#define kzalloc(size, gfp)		FAKE_ALLOC(kzalloc(size, gfp))
-#define kcalloc(n, size, gfp)		FAKE_ALLOC(kcalloc(n, size, gfp))
-#define kmalloc_array(n, size, gfp)	FAKE_ALLOC(kmalloc_array(n, size, gfp))
-#define kvzalloc(size, gfp)		FAKE_ALLOC(kvzalloc(size, gfp))
-#define kvcalloc(n, size, gfp)		FAKE_ALLOC(kvcalloc(n, size, gfp))
-#define kvmalloc_array(n, size, gfp)	FAKE_ALLOC(kvmalloc_array(n, size, gfp))
+#undef kmalloc
+#undef kzalloc
+#undef kcalloc
+#undef kmalloc_array
+#undef kvzalloc
+#undef kvcalloc
+#undef kvmalloc_array
+#undef __vmalloc
+#undef __vcalloc
 #undef kmem_cache_alloc
-#define __vmalloc(size, gfp)		FAKE_ALLOC(__vmalloc(size, gfp))
-#define __vcalloc(n, size, gfp)		FAKE_ALLOC(__vcalloc(n, size, gfp))
-#define kmem_cache_alloc(cache, gfp)	FAKE_ALLOC(kmem_cache_alloc(cache, gfp))
+#define FAKE_ALLOC(alloc, args...) \
+	(fake_alloc_fails() ? NULL : fake_real_alloc(alloc)(args))
+#define kmalloc(args...)		FAKE_ALLOC(kmalloc, args)
+#define kzalloc(args...)		FAKE_ALLOC(kzalloc, args)
+#define kcalloc(args...)		FAKE_ALLOC(kcalloc, args)
+#define kmalloc_array(args...)		FAKE_ALLOC(kmalloc_array, args)
+#define kvzalloc(args...)		FAKE_ALLOC(kvzalloc, args)
+#define kvcalloc(args...)		FAKE_ALLOC(kvcalloc, args)
+#define kvmalloc_array(args...)		FAKE_ALLOC(kvmalloc_array, args)
+#define __vmalloc(args...)		FAKE_ALLOC(__vmalloc, args)
+#define __vcalloc(args...)		FAKE_ALLOC(__vcalloc, args)
+#define kmem_cache_alloc(args...)	FAKE_ALLOC(kmem_cache_alloc, args)
 #define xa_store(xa, index, entry, gfp)	\
 	(fake_alloc_fails() ? XA_ERROR(-ENOMEM) : xa_store(xa, index, entry, gfp))
 
