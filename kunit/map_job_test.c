@@ -45,6 +45,84 @@ static int job_cgroup_attach_task_all(struct task_struct *from,
 	return job_groups.join_error ? : cgroup_attach_task_all(from, task);
 }
 
+/**
+ * struct job_workers - threads of the calling process, if a case has such
+ * @possible: it has
+ * @most: so many can be made
+ * @begin: so many of these begin to work; the others come too late
+ * @made: how many were made
+ * @freed: how many are gone again
+ *
+ * They are kernel threads, too: what makes them threads of the process is not here.
+ */
+static struct job_workers {
+	bool possible;
+	unsigned int most;
+	unsigned int begin;
+	unsigned int made;
+	unsigned int freed;
+} job_workers;
+
+/**
+ * struct user_worker - one of them
+ * @fn: what it is to call
+ * @arg: its argument
+ * @taken: it has begun, or was called off
+ * @thread: itself; NULL if it comes too late
+ */
+struct user_worker {
+	void (*fn)(void *arg);
+	void *arg;
+	bool taken;
+	struct task_struct *thread;
+};
+
+static int job_worker_thread(void *data)
+{
+	struct user_worker *worker = data;
+
+	if (!xchg(&worker->taken, true))
+		worker->fn(worker->arg);
+	return 0;
+}
+
+static struct user_worker *job_worker_new(void (*fn)(void *arg), void *arg,
+					  const char *name)
+{
+	struct user_worker *worker;
+
+	if (job_workers.made == job_workers.most)
+		return NULL;
+	worker = kunit_kzalloc(fake->test, sizeof(*worker), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(fake->test, worker);
+	worker->fn = fn;
+	worker->arg = arg;
+	if (job_workers.made++ < job_workers.begin) {
+		worker->thread = kthread_create(job_worker_thread, worker, "%s",
+						name);
+		KUNIT_ASSERT_FALSE(fake->test, IS_ERR(worker->thread));
+		get_task_struct(worker->thread);
+		wake_up_process(worker->thread);
+	}
+	return worker;
+}
+
+static bool job_worker_call_off(struct user_worker *worker)
+{
+	return !xchg(&worker->taken, true);
+}
+
+static void job_worker_free(struct user_worker *worker)
+{
+	if (!worker->taken)
+		fake_complain("a worker is freed that may begin yet");
+	if (worker->thread) {
+		kthread_stop(worker->thread);
+		put_task_struct(worker->thread);
+	}
+	job_workers.freed++;
+}
+
 /* More than anybody's guest has. */
 #define JOB_CPUS	128
 
@@ -94,6 +172,12 @@ static unsigned int job_next_cpu(unsigned int cpu, const struct cpumask *a,
 	 kthread_create_on_node(fn, arg, NUMA_NO_NODE, fmt, ##__VA_ARGS__))
 #define set_cpus_allowed_ptr(task, mask) \
 	(fake->no_affinity ? -EINVAL : set_cpus_allowed_ptr(task, mask))
+#include "../include/user_worker.h"
+#define user_worker_possible(mm)	job_workers.possible
+#define user_worker_new(fn, arg, name)	job_worker_new(fn, arg, name)
+#define user_worker_call_off(worker)	job_worker_call_off(worker)
+#define user_worker_free(worker, patience) \
+	((void)(patience), job_worker_free(worker))
 #include "../map_job.c"
 #undef set_cpus_allowed_ptr
 
@@ -695,6 +779,52 @@ static void job_helpers_of_all(struct kunit *test)
 	}
 }
 
+/* ---- threads of the calling process ---- */
+
+static const struct worker_case {
+	const char *desc;
+	unsigned int max_threads;
+	unsigned int most;
+	unsigned int begin;
+	unsigned int threads;
+} workers[] = {
+	{ "as many as asked for", 4, 16, 16, 4 },
+	{ "no more than can be made", 4, 1, 16, 2 },
+	{ "none can be made", 4, 0, 16, 1 },
+	{ "one comes too late", 4, 16, 2, 3 },
+	{ "all come too late", 4, 16, 0, 1 },
+	{ "none is asked for", 1, 16, 16, 1 },
+};
+
+static void worker_desc(const struct worker_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(worker, workers, worker_desc);
+
+/* Nobody waits for one that has not begun, and each one made is freed. */
+static void job_in_process(struct kunit *test)
+{
+	const struct worker_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
+
+	job_workers.possible = true;
+	job_workers.most = c->most;
+	job_workers.begin = c->begin;
+	fake->no_kthreads = true;
+	jt->job.size = 64;
+	jt->job.thread_fn = job_gather_fn;
+	jt->job.max_threads = c->max_threads;
+	jt->expected = c->threads;
+	KUNIT_EXPECT_EQ(test, c->threads, map_job_run(&jt->job, &jt->how));
+	job_expect_done(test, jt);
+	KUNIT_EXPECT_EQ(test, c->threads, jt->nr_threads);
+	KUNIT_EXPECT_EQ(test, min(c->most, c->max_threads - 1),
+			job_workers.made);
+	KUNIT_EXPECT_EQ(test, job_workers.made, job_workers.freed);
+}
+
 /* ---- a killed caller ---- */
 
 static const struct kill_case {
@@ -766,6 +896,26 @@ static void job_killed_with_helper(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
 	KUNIT_EXPECT_EQ(test, 0U, jt->after_kill);
 	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+}
+
+/* All that they are told is that there is no more to do. */
+static void job_killed_in_process(struct kunit *test)
+{
+	struct job_test *jt = job_make(test);
+
+	job_workers.possible = true;
+	job_workers.most = 1;
+	job_workers.begin = 1;
+	allow_signal(SIGKILL);
+	jt->how.kill = job_kill;
+	jt->job.thread_fn = job_last_fn;
+	map_job_run(&jt->job, &jt->how);
+	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
+	KUNIT_EXPECT_EQ(test, 0U, jt->after_kill);
+	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
+	KUNIT_EXPECT_EQ(test, 1U, job_workers.freed);
 	flush_signals(get_current());
 	disallow_signal(SIGKILL);
 }
@@ -894,6 +1044,7 @@ static int job_init(struct kunit *test)
 {
 	memset(&job_groups, 0, sizeof(job_groups));
 	memset(&job_cpus, 0, sizeof(job_cpus));
+	memset(&job_workers, 0, sizeof(job_workers));
 	atomic_set(&map_job_helpers, 0);
 	return fake_init(test);
 }
@@ -906,6 +1057,7 @@ static void job_exit(struct kunit *test)
 			      atomic_read(&map_job_helpers));
 	/* Other suites run jobs, too. */
 	memset(&job_groups, 0, sizeof(job_groups));
+	memset(&job_workers, 0, sizeof(job_workers));
 	fake_exit(test);
 }
 
@@ -924,8 +1076,10 @@ static struct kunit_case job_cases[] = {
 #endif
 	KUNIT_CASE(job_limit),
 	KUNIT_CASE(job_helpers_of_all),
+	KUNIT_CASE_PARAM(job_in_process, worker_gen_params),
 	KUNIT_CASE_PARAM(job_killed, kill_gen_params),
 	KUNIT_CASE(job_killed_with_helper),
+	KUNIT_CASE(job_killed_in_process),
 	KUNIT_CASE_PARAM(job_killed_but_goes_on, kill_gen_params),
 	KUNIT_CASE(job_killed_before),
 	KUNIT_CASE(job_wakes_helpers),

@@ -198,6 +198,22 @@ MUTANTS = [
      "!map_job_shares(memory_cgrp_id)", "false"),
     ("map_job", "memcg-always-charges-hugetlb", "map_job.c",
      "compat_memcg_charges_hugetlb()", "true"),
+    ("map_job", "worker-counted-for-ever", "map_job.c",
+     """\
+		user_worker_free(run->workers[i], &patience);
+		map_job_release_helper();
+""",
+     """\
+		user_worker_free(run->workers[i], &patience);
+"""),
+    ("map_job", "worker-counted-though-not-made", "map_job.c",
+     """\
+			atomic_dec(&run->active);
+			map_job_release_helper();
+""",
+     """\
+			atomic_dec(&run->active);
+"""),
     ("map_job", "each-range-is-a-thread", "map_job.c",
      "		first = false;\n", ""),
     ("map_job", "never-lacks-cpus", "map_job.c",
