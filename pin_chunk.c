@@ -141,7 +141,7 @@ static unsigned int pin_leaves_at(struct mm_struct *mm, unsigned long va,
 	unsigned int nr;
 
 	*leaf = PIN_LEAF_PTE;
-	/* As GUP does. On x86, access_ok() lets more pass, since 6.3. */
+	/* As GUP does. What access_ok() lets pass depends on the release. */
 	va = untagged_addr(va);
 	if (current->mm != mm || va >= TASK_SIZE_MAX)
 		return 0;
@@ -233,10 +233,10 @@ static int pfnmap_find(struct vm_area_struct *vma, unsigned long va, bool write,
 	if (write && !args.writable)
 		ret = -EFAULT;
 	run->pfn = args.pfn;
-	last = va | ~compat_pfnmap_mask(&args);
+	/* A PUD may reach across the end of an area that was split. */
+	last = min(va | ~compat_pfnmap_mask(&args), vma->vm_end - 1);
 	follow_pfnmap_end(&args);
 
-	/* All of it is in this area, whose ends cut entries. */
 	run->nr = min_t(unsigned long, run->nr, ((last - va) >> PAGE_SHIFT) + 1);
 	/* A page that others may free must not be mapped without a pin. */
 	for (i = 0; !ret && i < run->nr; i++)

@@ -463,15 +463,24 @@ int fake_follow_pfnmap_start(struct follow_pfnmap_args *args)
 	if (area->flags & FAKE_COLD)
 		return -EINVAL;
 	args->pfn = area_pfn(area, args->address);
-#ifdef COMPAT_PFNMAP_MASK
-	args->addr_mask = PAGE_MASK;
-#endif
 	args->writable = !(area->flags & (FAKE_RO | FAKE_LEAF_RO));
 	return 0;
 }
 
 void fake_follow_pfnmap_end(struct follow_pfnmap_args *args)
 {
+}
+
+unsigned long fake_pfnmap_mask(const struct follow_pfnmap_args *args)
+{
+	switch (fake->mm.areas[args->vma - fake->mm.vmas].leaf) {
+	case PIN_LEAF_PMD:
+		return PMD_MASK;
+	case PIN_LEAF_PUD:
+		return PUD_MASK;
+	default:
+		return PAGE_MASK;
+	}
 }
 
 int fake_fixup_user_fault(struct mm_struct *mm, unsigned long va,

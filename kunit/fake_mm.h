@@ -188,6 +188,7 @@ struct vm_area_struct *fake_vma_find(unsigned long va, unsigned long end);
 struct hstate *fake_hstate_vma(struct vm_area_struct *vma);
 int fake_follow_pfnmap_start(struct follow_pfnmap_args *args);
 void fake_follow_pfnmap_end(struct follow_pfnmap_args *args);
+unsigned long fake_pfnmap_mask(const struct follow_pfnmap_args *args);
 int fake_fixup_user_fault(struct mm_struct *mm, unsigned long va,
 			  unsigned int flags, bool *unlocked);
 int fake_account_locked_vm(struct mm_struct *mm, unsigned long nr, bool inc,

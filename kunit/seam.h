@@ -78,6 +78,7 @@
 #define hstate_vma(vma)			fake_hstate_vma(vma)
 #define follow_pfnmap_start(args)	fake_follow_pfnmap_start(args)
 #define follow_pfnmap_end(args)		fake_follow_pfnmap_end(args)
+#define compat_pfnmap_mask(args)	fake_pfnmap_mask(args)
 #define fixup_user_fault		fake_fixup_user_fault
 
 /* ---- locked memory ---- */
