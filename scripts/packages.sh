@@ -114,17 +114,20 @@ source_version()
 	printf '%s\n' "$version"
 }
 
-# source_tarball SERIES SUITE DIR: print the path of the source, fetched into DIR if need be
+# source_tarball SERIES SUITE DIR [VERSION]: print the path of the source, of what is
+# installed or else of the newest version; fetched into DIR if need be
 source_tarball()
 {
-	local series=$1 suite=$2 dir=$3 path=usr/src/linux-source-$1.tar.xz
+	local series=$1 suite=$2 dir=$3 path=usr/src/linux-source-$1.tar.xz version installed
 
-	if [[ -f /$path ]]; then
+	version=${4:-$(source_version "$series" "$suite")}
+	installed=$(dpkg-query -W -f '${Version}' -- "linux-source-$series" 2>/dev/null) || true
+	if [[ $installed == "$version" && -f /$path ]]; then
 		printf '%s\n' "/$path"
 		return
 	fi
-	progress "fetching linux-source-$series"
-	download_package "linux-source-$series" "$(source_version "$series" "$suite")" "$dir" "$suite"
+	progress "fetching linux-source-$series $version"
+	download_package "linux-source-$series" "$version" "$dir" "$suite"
 	dpkg-deb -x "$dir"/*.deb "$dir"
 	printf '%s\n' "$dir/$path"
 }
