@@ -132,15 +132,28 @@ static vm_fault_t mock_mem_patched_fault(struct vm_fault *vmf)
 	return ret;
 }
 
+/* mremap() makes a copy before it asks whether it may. */
+static void mock_mem_patched_open(struct vm_area_struct *vma)
+{
+	vma->vm_private_data = NULL;
+}
+
 static void mock_mem_patched_close(struct vm_area_struct *vma)
 {
 	struct mock_patched *map = vma->vm_private_data;
 
+	if (!map)
+		return;
 	mmu_interval_notifier_remove(&map->notifier);
 	kfree(map);
 }
 
-/* Neither a part of it nor a child's copy: the entry has one owner. */
+/* Neither elsewhere, nor a part of it, nor a child's copy: the entry has one owner. */
+static int mock_mem_patched_mremap(struct vm_area_struct *vma)
+{
+	return -EINVAL;
+}
+
 static int mock_mem_patched_may_split(struct vm_area_struct *vma,
 				      unsigned long addr)
 {
@@ -148,7 +161,9 @@ static int mock_mem_patched_may_split(struct vm_area_struct *vma,
 }
 
 static const struct vm_operations_struct mock_mem_patched_vm_ops = {
+	.open = mock_mem_patched_open,
 	.close = mock_mem_patched_close,
+	.mremap = mock_mem_patched_mremap,
 	.may_split = mock_mem_patched_may_split,
 	.fault = mock_mem_patched_fault,
 };
