@@ -231,7 +231,8 @@ static inline int iommu_enable_nesting(struct iommu_domain *domain)
 
 /*
  * 6.17: the system's workqueues have names that say on which CPUs work is done, and a
- * line in the kernel log tells who uses the old ones.
+ * line in the kernel log tells who uses the old ones. Debian's 6.12 has both names:
+ * the header comes before, so nothing of it is changed here.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #define system_percpu_wq	system_wq
