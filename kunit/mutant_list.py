@@ -324,8 +324,7 @@ MUTANTS = [
      "		ret = lockvm_pool_take_turn(&work->pool, work->alone);\n", ""),
     ("map_range", "device-pays-for-another-page", "map_range.c",
      "pc->runs[i].held", "true"),
-    ("map_range", "helpers-without-the-mm", "map_job.c",
-     ".mm = how->mm", ".mm = NULL"),
+    ("map_range", "helpers-without-the-mm", "map_job.c", "how->mm", "NULL"),
     ("map_range", "seams-not-mapped", "map_range.c",
      """\
 	if (!ret)
@@ -337,7 +336,7 @@ MUTANTS = [
     ("map_range", "charged-twice", "map_range.c",
      "min(charged, pc->nr_account)", "0"),
     ("map_range", "helpers-fault-hugetlb-in", "map_range.c",
-     "return map_is_for_caller(work) ?", "return false ?"),
+     "map_is_for_caller(work)", "false"),
 
     ("map_range", "not-counted", "map_range.c",
      "		map_stat_pins_add(&worker->pins, &pc->count);\n", ""),

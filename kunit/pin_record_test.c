@@ -145,6 +145,8 @@ static const struct held_case {
 	{ "two runs", MB(4), { RUN(0, 511, 1, 0), RUN(5000, 1, 1, 0) } },
 	{ "runs that touch but are not held alike", MB(4),
 	  { RUN(0, 100, 1, 0), UNHELD(100, 12, 1, 0), RUN(112, 400, 1, 0) } },
+	{ "scattered pages, then a span without references", MB(4),
+	  { RUN(0, 1, 512, 2), UNHELD(8192, 512, 1, 0) } },
 	{ "as many runs as kmalloc() holds", MB(4), { RUN(0, 1, 30, 2),
 	  RUN(8192, 482, 1, 0) } },
 	{ "one run more than that", MB(4), { RUN(0, 1, 31, 2),
