@@ -1025,7 +1025,8 @@ unsigned int map_job_run(struct padata_mt_job *job,
 		room = map_job_room(job);
 	if (!room) {
 		map_job_work(&run);
-	} else if (how->mm ? how->in_process : map_job_is_in_process(NULL)) {
+	} else if (run.caller.mm ? how->in_process :
+				    map_job_is_in_process(NULL)) {
 		run.workers = (struct user_worker **)room;
 		map_job_run_workers(&run);
 	} else {
