@@ -385,11 +385,7 @@ static void dma_map_undo(struct backend *backend, struct dma_map *map)
 static int dma_map_check(const struct backend *backend, u64 iova,
 			 unsigned long vaddr, u64 size)
 {
-	if (!size)
-		return -EINVAL;
-	if (iova + size - 1 < iova || vaddr + size - 1 < vaddr)
-		return -COMPAT_EWRAP;
-	if ((size | iova | vaddr) & (backend_pgsize(backend) - 1))
+	if (!size || (size | iova | vaddr) & (backend_pgsize(backend) - 1))
 		return -EINVAL;
 	return 0;
 }
@@ -450,15 +446,15 @@ static int dma_map_lock_new(struct backend *backend, u64 iova,
  * @backend: the container
  * @iova: the devices' address
  * @vaddr: user address, in the caller's address space
- * @size: bytes
+ * @size: bytes; the caller has seen that neither range wraps around
  * @prot: IOMMU_READ, IOMMU_WRITE
  *
  * Without an IOMMU domain in the container nothing is pinned yet.
  *
  * Context: Process context with an mm. May sleep for long.
  * Return: 0; -EINVAL for arguments that are misaligned or may not be mapped,
- *    -%COMPAT_EWRAP for a range that wraps around, -EEXIST, -ENOSPC beyond
- *    dma_entry_limit, -ENOMEM, -EINTR, or as map_range_map().
+ *    -EEXIST, -ENOSPC beyond dma_entry_limit, -ENOMEM, -EINTR, or as
+ *    map_range_map().
  */
 int dma_map_create(struct backend *backend, u64 iova, unsigned long vaddr,
 		   u64 size, int prot)
@@ -526,7 +522,7 @@ static int dma_map_set_owner(struct dma_map *map)
  * @backend: the container
  * @iova: the mapping's address
  * @vaddr: the new user address of the same memory, in the caller's address space
- * @size: the mapping's size
+ * @size: the mapping's size; the caller has seen that neither range wraps around
  *
  * Context: Process context with an mm. May sleep.
  * Return: 0; -ENOENT without a mapping, -EINVAL if it is another one or still
