@@ -200,17 +200,13 @@ static inline void follow_pfnmap_end(struct follow_pfnmap_args *args)
  * 6.15: follow_pfnmap_start() says by a mask of addresses how much the entry maps.
  * Before, it is asked about each page.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
-#define COMPAT_PFNMAP_MASK
-#endif
-
 static inline unsigned long
 compat_pfnmap_mask(const struct follow_pfnmap_args *args)
 {
-#ifdef COMPAT_PFNMAP_MASK
-	return args->addr_mask;
-#else
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 	return PAGE_MASK;
+#else
+	return args->addr_mask;
 #endif
 }
 
