@@ -903,21 +903,11 @@ static void job_killed_with_helper(struct kunit *test)
 /* All that they are told is that there is no more to do. */
 static void job_killed_in_process(struct kunit *test)
 {
-	struct job_test *jt = job_make(test);
-
 	job_workers.possible = true;
 	job_workers.most = 1;
 	job_workers.begin = 1;
-	allow_signal(SIGKILL);
-	jt->how.kill = job_kill;
-	jt->job.thread_fn = job_last_fn;
-	map_job_run(&jt->job, &jt->how);
-	KUNIT_EXPECT_EQ(test, 1U, jt->kills);
-	KUNIT_EXPECT_EQ(test, 0U, jt->after_kill);
-	KUNIT_EXPECT_EQ(test, 0U, jt->busy);
+	job_killed_with_helper(test);
 	KUNIT_EXPECT_EQ(test, 1U, job_workers.freed);
-	flush_signals(get_current());
-	disallow_signal(SIGKILL);
 }
 
 /* A job that must be completed is completed. */
