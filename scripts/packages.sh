@@ -99,17 +99,21 @@ download_package()
 # The source of a SERIES of kernels (6.1) is that of the package that is installed, or else
 # of the newest one in SUITE.
 
+# installed_source SERIES: print the version of its package that is installed, if any
+installed_source()
+{
+	dpkg-query -W -f '${Version}' -- "linux-source-$1" 2>/dev/null || true
+}
+
 # source_version SERIES SUITE: print the version of its package
 source_version()
 {
-	local series=$1 suite=$2 package version
+	local series=$1 suite=$2 version
 
-	version=$(dpkg-query -W -f '${Version}' -- "linux-source-$series" 2>/dev/null) || true
+	version=$(installed_source "$series")
 	if [[ -z $version ]]; then
 		[[ -n $suite ]] || die "linux-source-$series is not installed: run scripts/setup build"
-		read -r package version < <(newest_package "$suite" "^linux-source-${series//./\\.}\$") ||
-			die "there is no linux-source-$series in $suite"
-		[[ $package == "linux-source-$series" ]]
+		version=$(newest_package "$suite" "^linux-source-${series//./\\.}\$" | cut -d ' ' -f 2)
 	fi
 	printf '%s\n' "$version"
 }
@@ -118,11 +122,10 @@ source_version()
 # installed or else of the newest version; fetched into DIR if need be
 source_tarball()
 {
-	local series=$1 suite=$2 dir=$3 path=usr/src/linux-source-$1.tar.xz version installed
+	local series=$1 suite=$2 dir=$3 path=usr/src/linux-source-$1.tar.xz version
 
 	version=${4:-$(source_version "$series" "$suite")}
-	installed=$(dpkg-query -W -f '${Version}' -- "linux-source-$series" 2>/dev/null) || true
-	if [[ $installed == "$version" && -f /$path ]]; then
+	if [[ $(installed_source "$series") == "$version" && -f /$path ]]; then
 		printf '%s\n' "/$path"
 		return
 	fi
