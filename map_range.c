@@ -478,6 +478,7 @@ static void map_chunk_open(struct map_work *work, struct map_worker *worker,
 	pc->leaves = work->leaves;
 	pc->stop = &worker->stop;
 	pc->leaf = PIN_LEAF_NONE;
+	pc->pfns.nr = 0;
 	pc->count = (struct map_stat_pins){ };
 	pc->error = 0;
 

@@ -196,10 +196,24 @@ static long pin_pages(struct mm_struct *mm, unsigned long va, unsigned long nr,
 	return ret ? ret : -EFAULT;
 }
 
-/* VFIO never holds a reference on these, nor counts them as locked. */
-static bool pfn_is_unheld(unsigned long pfn)
+/*
+ * VFIO never holds a reference on reserved pages and pfns without a page, nor
+ * counts them as locked. Is that all there is? Pages begin and end with a
+ * subsection.
+ */
+static bool pfns_are_unheld(unsigned long pfn, unsigned long nr)
 {
-	return !pfn_valid(pfn) || PageReserved(pfn_to_page(pfn));
+	unsigned long end = pfn + nr;
+
+	while (pfn < end) {
+		if (!pfn_valid(pfn))
+			pfn = ALIGN(pfn + 1, PAGES_PER_SUBSECTION);
+		else if (PageReserved(pfn_to_page(pfn)))
+			pfn++;
+		else
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -214,8 +228,8 @@ static int pfnmap_find(struct vm_area_struct *vma, unsigned long va, bool write,
 	struct follow_pfnmap_args args = { .vma = vma, .address = va };
 	unsigned int flags = FAULT_FLAG_REMOTE |
 			     (write ? FAULT_FLAG_WRITE : 0);
-	unsigned long last, i;
 	bool unlocked = false;
+	unsigned long last;
 	int ret;
 
 	ret = follow_pfnmap_start(&args);
@@ -239,18 +253,19 @@ static int pfnmap_find(struct vm_area_struct *vma, unsigned long va, bool write,
 
 	run->nr = min_t(unsigned long, run->nr, ((last - va) >> PAGE_SHIFT) + 1);
 	/* A page that others may free must not be mapped without a pin. */
-	for (i = 0; !ret && i < run->nr; i++)
-		if (!pfn_is_unheld(run->pfn + i))
-			ret = -EFAULT;
+	if (!ret && !pfns_are_unheld(run->pfn, run->nr))
+		ret = -EFAULT;
 	return ret;
 }
 
 /*
- * Find one run of at most @nr pfns at @va in a VM_PFNMAP area. @gup_error is
- * what ordinary pinning said, and is passed on where this is no such area.
+ * Find one run of pfns at @va in a VM_PFNMAP area: @nr if there are so many, and
+ * up to @max if the last entry of the page table says so. @gup_error is what
+ * ordinary pinning said, and is passed on where this is no such area.
  */
 static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
-		      bool write, int gup_error, struct pin_run *run)
+		      unsigned long max, bool write, int gup_error,
+		      struct pin_run *run)
 {
 	struct vm_area_struct *vma;
 	struct pin_run piece;
@@ -267,7 +282,7 @@ static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
 		vma = vma_lookup(mm, addr);
 		if (!vma || !(vma->vm_flags & VM_PFNMAP))
 			break;
-		piece.nr = nr - run->nr;
+		piece.nr = max - run->nr;
 		ret = pfnmap_find(vma, addr, write, &piece);
 		if (ret == -EAGAIN) {
 			ret = -EINTR;
@@ -370,6 +385,7 @@ static void pin_chunk_drop_from(struct pin_chunk *pc, unsigned int first_run,
 		pin_run_unpin(run, pc->write);
 		pc->nr_pages -= run->nr;
 	}
+	pc->pfns.nr = 0;
 	pc->va = va;
 }
 
@@ -382,44 +398,78 @@ static unsigned long pin_chunk_span_pages(const struct pin_chunk *pc)
 	       PAGE_SHIFT;
 }
 
+/*
+ * What ordinary pinning refuses at pc->va, with an error, may be pfns without a
+ * page. One entry may map many spans of them: those behind the first one are not
+ * asked for again.
+ */
+static int pin_chunk_find_pfns(struct pin_chunk *pc, unsigned long nr, int error)
+{
+	unsigned long max = min((pc->end - pc->va) >> PAGE_SHIFT,
+				(unsigned long)PIN_PUD_PAGES);
+
+	return pin_pfnmap(pc->mm, pc->va, nr, max, pc->write, error,
+			  &pc->pfns);
+}
+
+/* Add pfns without a page that are known to follow, at most @nr. */
+static unsigned long pin_chunk_add_pfns(struct pin_chunk *pc,
+					unsigned int first_run,
+					unsigned long nr)
+{
+	nr = min_t(unsigned long, nr, pc->pfns.nr);
+	pin_chunk_add(pc, first_run, pc->pfns.pfn, nr, false);
+	pc->count.unheld += nr;
+	pc->pfns.pfn += nr;
+	pc->pfns.nr -= nr;
+	return nr;
+}
+
+/*
+ * Pin the next of at most @nr pages of a span, or find pfns without a page.
+ * Returns how many, or an error.
+ */
+static long pin_chunk_some(struct pin_chunk *pc, unsigned int first_run,
+			   unsigned long nr)
+{
+	long ret;
+
+	if (!pc->pfns.nr) {
+		ret = pin_pages(pc->mm, pc->va,
+				min_t(unsigned long, nr, pc->max_pages),
+				pc->write, pc->pages);
+		if (ret > 0) {
+			pin_chunk_add_pages(pc, first_run, ret);
+			return ret;
+		}
+		ret = pin_chunk_find_pfns(pc, nr, ret);
+		if (ret)
+			return ret;
+	}
+	return pin_chunk_add_pfns(pc, first_run, nr);
+}
+
 /* Pin what the chunk has of one span page by page: all of it, or nothing. */
 static int pin_chunk_pages(struct pin_chunk *pc)
 {
 	unsigned long left = pin_chunk_span_pages(pc), va = pc->va;
 	unsigned long account = pc->nr_account;
 	unsigned int first_run = pc->nr_runs;
-	struct pin_run run;
 	long ret = 0;
 
 	pc->count.fallbacks[pc->why]++;
-	while (left) {
+	for (; left; left -= ret) {
 		cond_resched();
-		if (pin_chunk_stopped(pc)) {
-			ret = -EINTR;
+		ret = pin_chunk_stopped(pc) ? -EINTR :
+		      pin_chunk_some(pc, first_run, left);
+		if (ret < 0)
 			break;
-		}
-		ret = pin_pages(pc->mm, pc->va, min_t(unsigned long, left,
-						      pc->max_pages),
-				pc->write, pc->pages);
-		if (ret > 0) {
-			pin_chunk_add_pages(pc, first_run, ret);
-		} else {
-			ret = pin_pfnmap(pc->mm, pc->va, left, pc->write, ret,
-					 &run);
-			if (ret)
-				break;
-			pin_chunk_add(pc, first_run, run.pfn, run.nr, false);
-			pc->count.unheld += run.nr;
-			ret = run.nr;
-		}
 		pc->va += ret << PAGE_SHIFT;
-		left -= ret;
-		ret = 0;
 	}
-	if (ret) {
-		pin_chunk_drop_from(pc, first_run, va);
-		pc->nr_account = account;
-	}
+	if (!left)
+		return 0;
+	pin_chunk_drop_from(pc, first_run, va);
+	pc->nr_account = account;
 	return ret;
 }
 
@@ -581,6 +631,10 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 
 	if (!max)
 		return false;
+	if (pc->pfns.nr) {
+		pc->why = MAP_FALLBACK_SMALL;
+		return false;
+	}
 	/* Populated with small pages: not worth a pin to find out. */
 	if (pc->leaf == PIN_LEAF_NONE &&
 	    pin_leaf_at(pc->mm, pc->va, pc->write, &pfn) == PIN_LEAF_PTE) {

@@ -31,6 +31,7 @@ struct page;
  * @nr_pages: pages in @runs
  * @nr_account: how many of them count as locked memory
  * @leaf: how the span before was pinned, if as a leaf: this one may be, too
+ * @pfns: pfns without a page that are known to lie at @va, in @pfns.nr pages
  * @why: why the current span is pinned page by page, if it is
  * @count: what was pinned of the chunk; of no use once anything has failed
  * @error: what stopped the pinning behind @runs
@@ -51,6 +52,7 @@ struct pin_chunk {
 	unsigned long nr_pages;
 	unsigned long nr_account;
 	enum pin_leaf leaf;
+	struct pin_run pfns;
 	enum map_fallback why;
 	struct map_stat_pins count;
 	int error;

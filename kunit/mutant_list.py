@@ -52,7 +52,16 @@ MUTANTS = [
      "min(va | ~compat_pfnmap_mask(&args), vma->vm_end - 1)",
      "va | ~compat_pfnmap_mask(&args)"),
     ("pin_chunk", "pfn-of-a-page-unpinned", "pin_chunk.c",
-     "!pfn_is_unheld(run->pfn + i)", "false"),
+     "!ret && !pfns_are_unheld(run->pfn, run->nr)", "false"),
+    ("pin_chunk", "pages-behind-the-first-unchecked", "pin_chunk.c",
+     "			pfn++;\n", "			pfn = end;\n"),
+    ("pin_chunk", "pfns-asked-for-again", "pin_chunk.c",
+     "	pc->pfns.nr -= nr;\n", "	pc->pfns.nr = 0;\n"),
+    ("pin_chunk", "known-pfns-stay-the-same", "pin_chunk.c",
+     "	pc->pfns.pfn += nr;\n", ""),
+    ("pin_chunk", "known-pfns-beyond-the-chunk", "pin_chunk.c",
+     "min((pc->end - pc->va) >> PAGE_SHIFT,\n				(unsigned long)PIN_PUD_PAGES)",
+     "PIN_PUD_PAGES"),
     ("pin_chunk", "stop-not-noticed", "pin_chunk.c",
      "(pc->stop && READ_ONCE(*pc->stop))", "false"),
 
@@ -69,14 +78,30 @@ MUTANTS = [
     ("pin_record", "frees-one-by-one", "pin_record.c",
      "page_ref_count(page) == GUP_PIN_COUNTING_BIAS", "false"),
     ("pin_record", "unheld-pages-unpinned", "pin_record.c",
-     "!xa_load(&ru->rec->frags, span)", "true"),
+     "xa_load(&ru->rec->frags, record_span(ru->rec, va))", "false"),
     ("pin_record", "next-span-like-the-last", "pin_record.c",
-     "span != ru->span", "ru->span == ULONG_MAX"),
+     "end <= ru->plain_end", "ru->plain_end"),
     ("pin_record", "keeps-references", "pin_record.c",
      "	if (release->nr)\n		release_pages(release->page, release->nr);\n", ""),
     ("pin_record", "keeps-references-of-a-run", "pin_record.c",
-     "	run_unpin(run, dirty, run->nr > 1 ? &release : NULL);\n	pin_release_flush(&release);\n",
-     "	run_unpin(run, dirty, run->nr > 1 ? &release : NULL);\n"),
+     "	run_unpin(run, &release);\n	pin_release_flush(&release);\n",
+     "	run_unpin(run, &release);\n"),
+    ("pin_record", "lone-pages-stay-pinned", "pin_record.c",
+     """\
+	if (release->nr_lone)
+		unpin_user_pages_dirty_lock(release->lone, release->nr_lone,
+					    release->dirty);
+""",
+     ""),
+    ("pin_record", "lone-pages-forgotten", "pin_record.c",
+     """\
+	if (release->nr_lone == PIN_RELEASE_PAGES)
+		pin_release_flush(release);
+""",
+     """\
+	if (release->nr_lone == PIN_RELEASE_PAGES)
+		release->nr_lone = 0;
+"""),
     ("pin_record", "gathers-what-others-hold", "pin_record.c",
      "		if (!page_has_pin_only(page))\n			break;\n",
      "		if (!i && !page_has_pin_only(page))\n			break;\n"),
@@ -400,7 +425,9 @@ MUTANTS = [
 """,
      ""),
     ("unmap_range", "all-like-the-first-leaf", "unmap_range.c",
-     "batch.leaf != run.leaf", "false"),
+     "batch->leaf != leaf", "false"),
+    ("unmap_range", "pages-apart-are-an-extent", "unmap_range.c",
+     "next == pfn + 1", "next"),
 
     # ---- dma_map.c ----
     ("dma_map", "no-queue", "dma_map.c", "dma_wait_is_behind(backend, self)", "false"),
