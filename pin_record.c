@@ -17,8 +17,8 @@
  *    fragmented the memory is. Of such a span only the pages that are mapped
  *    without a reference are remembered, in a bitmap, if there are any.
  *
- * Small pages that nothing holds but their pin are freed by unpinning, and so
- * together: see struct pin_release.
+ * Small pages are unpinned, and those that nothing else holds are freed, several
+ * at a time: see struct pin_release.
  *
  * Terms: a run is physically contiguous and pinned alike; a piece is what a
  * cursor yields, at most a run; an extent is physically contiguous, however it
@@ -487,7 +487,8 @@ enum pin_leaf pin_record_leaf(const struct pin_record *rec, unsigned long va)
  * @rec: the record to walk
  * @va: user address to begin at
  * @end: user address to end at; neither lies within a huge leaf
- * @pfn_of: asked for the pfns that the record does not hold
+ * @pfn_of: asked for the pfns that the record does not hold; or NULL: the caller
+ *          asks for them himself, and whether the pages are held is not told
  * @arg: argument of @pfn_of
  */
 void pin_cursor_init(struct pin_cursor *cur, struct pin_record *rec,
@@ -573,10 +574,14 @@ static noinline void cursor_pages(struct pin_cursor *cur, unsigned long span,
 		cur->run_va = max(start, cur->rec->vaddr);
 	}
 	frag = cur->entry;
-	if (!frag || (!xa_is_value(frag) && !frag->nr))
-		cursor_search(cur, end, run);
-	else
+	if (frag && (xa_is_value(frag) || frag->nr)) {
 		cursor_lookup(cur, end, run);
+	} else if (cur->pfn_of) {
+		cursor_search(cur, end, run);
+	} else {
+		run->pfn = PIN_PFN_UNKNOWN;
+		run->nr = (end - cur->va) >> PAGE_SHIFT;
+	}
 }
 
 /**
@@ -603,7 +608,8 @@ bool pin_cursor_next(struct pin_cursor *cur, struct pin_run *run)
 		run->nr = run->leaf == PIN_LEAF_PMD ? PIN_SPAN_PAGES :
 						      PIN_PUD_PAGES;
 		run->held = true;
-		run->pfn = cur->pfn_of(cur->arg, cur->va);
+		run->pfn = cur->pfn_of ? cur->pfn_of(cur->arg, cur->va) :
+					 PIN_PFN_UNKNOWN;
 		break;
 	default:
 		cursor_pages(cur, span, run);
@@ -614,9 +620,12 @@ bool pin_cursor_next(struct pin_cursor *cur, struct pin_run *run)
 }
 
 /**
- * struct pin_release - pages that go as soon as their references are dropped
- * @nr: how many
- * @page: the pages; a reference is held on each
+ * struct pin_release - small pages that are unpinned, or freed, together
+ * @dirty: mark pages dirty before they are unpinned
+ * @nr_lone: how many of @lone
+ * @lone: pages to be unpinned that no run joins with others
+ * @nr: how many of @page
+ * @page: pages that go as soon as they are unpinned; a reference is held on each
  *
  * Of a process that was killed, private memory goes before its files do, and a
  * pin is the last reference to a page. To free one takes the locks of its LRU
@@ -625,14 +634,28 @@ bool pin_cursor_next(struct pin_cursor *cur, struct pin_run *run)
  * is taken before the pin is dropped, and what has gathered is released together.
  */
 struct pin_release {
+	bool dirty;
+	unsigned int nr_lone;
+	struct page *lone[PIN_RELEASE_PAGES];
 	unsigned int nr;
 	struct page *page[PIN_RELEASE_PAGES];
 };
 
+static void pin_release_init(struct pin_release *release, bool dirty)
+{
+	release->dirty = dirty;
+	release->nr_lone = 0;
+	release->nr = 0;
+}
+
 static void pin_release_flush(struct pin_release *release)
 {
+	if (release->nr_lone)
+		unpin_user_pages_dirty_lock(release->lone, release->nr_lone,
+					    release->dirty);
 	if (release->nr)
 		release_pages(release->page, release->nr);
+	release->nr_lone = 0;
 	release->nr = 0;
 }
 
@@ -649,10 +672,10 @@ static bool page_has_pin_only(struct page *page)
 
 /*
  * Keep the first of some pages until pin_release_flush(): up to one that others
- * hold, too. Returns how many: 0 if that is the first one.
+ * hold, too. Returns how many.
  */
-static unsigned long pin_release_add(struct pin_release *release,
-				     unsigned long pfn, unsigned long nr)
+static unsigned long pin_release_keep(struct pin_release *release,
+				      unsigned long pfn, unsigned long nr)
 {
 	struct page *page;
 	unsigned long i;
@@ -670,23 +693,44 @@ static unsigned long pin_release_add(struct pin_release *release,
 	return i;
 }
 
-/* @release: or NULL, where it is not worth it */
-static void pages_unpin(unsigned long pfn, unsigned long nr, bool dirty,
-			struct pin_release *release)
+/* Unpin a page, at the latest at the next flush. */
+static void pin_release_unpin(struct pin_release *release, unsigned long pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	if (page_has_pin_only(page))
+		pin_release_keep(release, pfn, 1);
+	release->lone[release->nr_lone++] = page;
+	if (release->nr_lone == PIN_RELEASE_PAGES)
+		pin_release_flush(release);
+}
+
+/* Unpin small pages that follow each other. */
+static void pin_release_run(struct pin_release *release, unsigned long pfn,
+			    unsigned long nr)
 {
 	unsigned long some;
 
 	for (; nr; nr -= some, pfn += some) {
-		some = release ? pin_release_add(release, pfn, nr) : 0;
+		some = pin_release_keep(release, pfn, nr);
 		/* Its neighbours are likely to be held as well: do not look. */
 		if (!some)
 			some = min(nr, (unsigned long)PIN_RELEASE_PAGES);
-		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), some, dirty);
+		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), some,
+						 release->dirty);
 	}
 }
 
-static void run_unpin(const struct pin_run *run, bool dirty,
-		      struct pin_release *release)
+static void pin_release_pages(struct pin_release *release, unsigned long pfn,
+			      unsigned long nr)
+{
+	if (nr == 1)
+		pin_release_unpin(release, pfn);
+	else
+		pin_release_run(release, pfn, nr);
+}
+
+static void run_unpin(const struct pin_run *run, struct pin_release *release)
 {
 	const struct pin_extent ext = { .pfn = run->pfn, .nr = run->nr };
 
@@ -694,9 +738,9 @@ static void run_unpin(const struct pin_run *run, bool dirty,
 		return;
 
 	if (run->leaf == PIN_LEAF_PTE)
-		pages_unpin(run->pfn, run->nr, dirty, release);
+		pin_release_pages(release, run->pfn, run->nr);
 	else
-		pin_leaves_unpin(&ext, 1, run->leaf, dirty);
+		pin_leaves_unpin(&ext, 1, run->leaf, release->dirty);
 }
 
 /**
@@ -710,8 +754,15 @@ void pin_run_unpin(const struct pin_run *run, bool dirty)
 {
 	struct pin_release release;
 
-	release.nr = 0;
-	run_unpin(run, dirty, run->nr > 1 ? &release : NULL);
+	/* Of a single page, there is nothing to gather. */
+	if (run->nr == 1) {
+		if (run->held && run->pfn)
+			unpin_user_page_range_dirty_lock(pfn_to_page(run->pfn),
+							 1, dirty);
+		return;
+	}
+	pin_release_init(&release, dirty);
+	run_unpin(run, &release);
 	pin_release_flush(&release);
 }
 
@@ -725,18 +776,16 @@ static unsigned long extent_pfn(void *arg, unsigned long va)
 /**
  * struct record_unpin - extents being unpinned
  * @rec: the record
- * @dirty: mark the pages dirty first
- * @span: the span of small pages that was looked at last
- * @plain: nothing is recorded of it: all its pages are held
- * @release: pages to be freed
+ * @plain_va: from here,
+ * @plain_end: to here, nothing is recorded but that small pages are held
+ * @release: pages to be unpinned or freed
  *
  * Where memory is scattered, an extent is a page, and has to be as quick as that.
  */
 struct record_unpin {
 	struct pin_record *rec;
-	bool dirty;
-	unsigned long span;
-	bool plain;
+	unsigned long plain_va;
+	unsigned long plain_end;
 	struct pin_release release;
 };
 
@@ -750,7 +799,7 @@ static void record_unpin_runs(struct record_unpin *ru,
 
 	pin_cursor_init(&cur, ru->rec, va, end, extent_pfn, (void *)ext);
 	while (pin_cursor_next(&cur, &run)) {
-		run_unpin(&run, ru->dirty, &ru->release);
+		run_unpin(&run, &ru->release);
 		cond_resched();
 	}
 }
@@ -760,20 +809,18 @@ static unsigned long record_unpin_pages(struct record_unpin *ru,
 					const struct pin_extent *ext,
 					unsigned long va, unsigned long end)
 {
-	unsigned long span = record_span(ru->rec, va);
+	unsigned long start = va & PIN_SPAN_MASK;
 
-	end = min(end, (va & PIN_SPAN_MASK) + PIN_SPAN_SIZE);
-	if (span != ru->span) {
-		ru->span = span;
-		ru->plain = !xa_load(&ru->rec->frags, span);
-	}
-	if (ru->plain) {
-		pages_unpin(extent_pfn((void *)ext, va),
-			    (end - va) >> PAGE_SHIFT, ru->dirty, &ru->release);
-		cond_resched();
-	} else {
+	end = min(end, start + PIN_SPAN_SIZE);
+	if (xa_load(&ru->rec->frags, record_span(ru->rec, va))) {
 		record_unpin_runs(ru, ext, va, end);
+		return end;
 	}
+	ru->plain_va = start;
+	ru->plain_end = start + PIN_SPAN_SIZE;
+	pin_release_pages(&ru->release, extent_pfn((void *)ext, va),
+			  (end - va) >> PAGE_SHIFT);
+	cond_resched();
 	return end;
 }
 
@@ -788,6 +835,10 @@ static void record_unpin_extent(struct record_unpin *ru,
 	/* Pages that could not be found are lost. */
 	if (WARN_ON_ONCE(!ext->pfn))
 		return;
+	if (va >= ru->plain_va && end <= ru->plain_end) {
+		pin_release_pages(&ru->release, ext->pfn, ext->nr);
+		return;
+	}
 	while (va != end) {
 		leaf = pin_record_leaf(ru->rec, va);
 		if (leaf < PIN_LEAF_PMD) {
@@ -795,7 +846,7 @@ static void record_unpin_extent(struct record_unpin *ru,
 			continue;
 		}
 		page = pfn_to_page(extent_pfn((void *)ext, va));
-		unpin_user_page_range_dirty_lock(page, 1, ru->dirty);
+		unpin_user_page_range_dirty_lock(page, 1, ru->release.dirty);
 		va += leaf == PIN_LEAF_PMD ? PMD_SIZE : PUD_SIZE;
 		if (!(++leaves % PIN_RESCHED))
 			cond_resched();
@@ -820,11 +871,14 @@ void pin_record_unpin(struct pin_record *rec, const struct pin_extent *ext,
 	struct record_unpin ru;
 
 	ru.rec = rec;
-	ru.dirty = dirty;
-	ru.span = ULONG_MAX;
-	ru.release.nr = 0;
-	for (; nr; nr--, ext++)
+	ru.plain_va = 0;
+	ru.plain_end = 0;
+	pin_release_init(&ru.release, dirty);
+	for (; nr; nr--, ext++) {
 		record_unpin_extent(&ru, ext);
+		if (!(nr % PIN_RESCHED))
+			cond_resched();
+	}
 	pin_release_flush(&ru.release);
 }
 

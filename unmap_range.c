@@ -69,6 +69,8 @@ struct unmap_work {
 
 /**
  * struct unmap_batch - extents that are unmapped together
+ * @range: the range that they are of
+ * @unpin: unpin them, too
  * @ext: the extents
  * @nr: how many
  * @room: how many there may be
@@ -76,6 +78,8 @@ struct unmap_work {
  * @small: where @ext points as long as that suffices, or no memory is to be had
  */
 struct unmap_batch {
+	const struct map_range *range;
+	bool unpin;
 	struct pin_extent *ext;
 	unsigned int nr;
 	unsigned int room;
@@ -133,9 +137,8 @@ void unmap_range_module_exit(void)
 }
 
 /* The first domain tells which pages are mapped; all have the same. */
-static unsigned long unmap_pfn(void *arg, unsigned long va)
+static unsigned long unmap_pfn(const struct map_range *range, unsigned long va)
 {
-	const struct map_range *range = arg;
 	unsigned long iova = va - range->vaddr + range->iova;
 	phys_addr_t phys = iommu_iova_to_phys(range->tgt->domains[0], iova);
 
@@ -155,15 +158,6 @@ static void unmap_batch_grow(struct unmap_batch *batch)
 	memcpy(ext, batch->small, sizeof(batch->small));
 	batch->ext = ext;
 	batch->room = UNMAP_EXTENTS;
-}
-
-/* Does a piece continue the batch's last extent? */
-static bool unmap_batch_continues(const struct unmap_batch *batch,
-				  const struct pin_run *run)
-{
-	const struct pin_extent *ext = batch->ext + batch->nr;
-
-	return batch->nr && ext[-1].pfn + ext[-1].nr == run->pfn;
 }
 
 /* Is there room for another extent, or can it be made? */
@@ -249,20 +243,11 @@ static unsigned long unmap_domains(const struct map_range *range,
 	return done;
 }
 
-/* Should the batch end at @va, and can it? */
-static bool unmap_batch_is_long(const struct map_range *range,
-				const struct unmap_batch *batch,
-				unsigned long va)
-{
-	return batch->nr && va - batch->ext[0].va >= UNMAP_BATCH_SIZE &&
-	       !map_target_cut(range->tgt, va - range->vaddr + range->iova);
-}
-
 /* Unpin the batch's extents, as far as they lie within its first @done bytes. */
-static void unmap_batch_unpin(const struct map_range *range,
-			      const struct unmap_batch *batch,
+static void unmap_batch_unpin(const struct unmap_batch *batch,
 			      unsigned long done)
 {
+	const struct map_range *range = batch->range;
 	bool dirty = range->tgt->prot & IOMMU_WRITE;
 	const struct pin_extent *ext = batch->ext;
 	unsigned int nr = batch->nr;
@@ -277,19 +262,82 @@ static void unmap_batch_unpin(const struct map_range *range,
 	pin_record_unpin(range->record, ext, nr, dirty);
 }
 
-static void unmap_batch_flush(const struct map_range *range,
-			      struct unmap_batch *batch, unsigned long end,
-			      bool unpin)
+/* Unmap what the batch has, which ends at @end. */
+static void unmap_batch_flush(struct unmap_batch *batch, unsigned long end)
 {
-	unsigned long va = batch->ext[0].va, done;
+	const struct map_range *range = batch->range;
+	unsigned long va, done;
 
+	if (!batch->nr)
+		return;
+	va = batch->ext[0].va;
 	done = unmap_domains(range, va - range->vaddr + range->iova, end - va);
-	if (unpin) {
-		unmap_batch_unpin(range, batch, done);
+	if (batch->unpin) {
+		unmap_batch_unpin(batch, done);
 		pin_record_forget(range->record, va, end);
 	}
 	batch->nr = 0;
 	cond_resched();
+}
+
+/* Should the batch end at @va, and can it? */
+static bool unmap_batch_is_long(const struct unmap_batch *batch,
+				unsigned long va)
+{
+	const struct map_range *range = batch->range;
+
+	return batch->nr && va - batch->ext[0].va >= UNMAP_BATCH_SIZE &&
+	       !map_target_cut(range->tgt, va - range->vaddr + range->iova);
+}
+
+/* Begin another extent behind the batch, unmapping that first if need be. */
+static void unmap_batch_begin(struct unmap_batch *batch, unsigned long va,
+			      unsigned long pfn, unsigned long nr,
+			      enum pin_leaf leaf)
+{
+	if (!unmap_batch_has_room(batch))
+		unmap_batch_flush(batch, va);
+	if (!batch->nr)
+		batch->leaf = leaf;
+	batch->ext[batch->nr++] = (struct pin_extent){ va, pfn, nr };
+}
+
+/* Add what lies behind the batch. */
+static void unmap_batch_add(struct unmap_batch *batch, unsigned long va,
+			    unsigned long pfn, unsigned long nr,
+			    enum pin_leaf leaf)
+{
+	struct pin_extent *ext = batch->ext + batch->nr;
+
+	if (batch->nr && batch->leaf != leaf)
+		batch->leaf = PIN_LEAF_NONE;
+	if (batch->nr && ext[-1].pfn + ext[-1].nr == pfn)
+		ext[-1].nr += nr;
+	else
+		unmap_batch_begin(batch, va, pfn, nr, leaf);
+}
+
+/*
+ * Add small pages, which have to be looked up one by one. Where memory is
+ * scattered, this is done for each page.
+ */
+static void unmap_batch_search(struct unmap_batch *batch, unsigned long va,
+			       unsigned long end)
+{
+	unsigned long pfn = unmap_pfn(batch->range, va), next;
+	struct pin_extent *ext;
+
+	unmap_batch_add(batch, va, pfn, 1, PIN_LEAF_PTE);
+	ext = &batch->ext[batch->nr - 1];
+	for (; (va += PAGE_SIZE) != end; pfn = next) {
+		next = unmap_pfn(batch->range, va);
+		if (next == pfn + 1) {
+			ext->nr++;
+			continue;
+		}
+		unmap_batch_begin(batch, va, next, 1, PIN_LEAF_PTE);
+		ext = &batch->ext[batch->nr - 1];
+	}
 }
 
 /**
@@ -310,37 +358,30 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 	unsigned int pieces = 0;
 	struct pin_cursor cur;
 	struct pin_run run;
-	bool joined;
 
+	batch.range = range;
+	batch.unpin = unpin;
 	batch.nr = 0;
 	batch.leaf = PIN_LEAF_NONE;
 	batch.room = ARRAY_SIZE(batch.small);
 	batch.ext = batch.small;
 
-	pin_cursor_init(&cur, range->record, va, end, unmap_pfn,
-			(void *)range);
-	while (pin_cursor_next(&cur, &run)) {
-		joined = unmap_batch_continues(&batch, &run);
-		if (unmap_batch_is_long(range, &batch, va) ||
-		    (!joined && !unmap_batch_has_room(&batch))) {
-			unmap_batch_flush(range, &batch, va, unpin);
-			joined = false;
+	pin_cursor_init(&cur, range->record, va, end, NULL, NULL);
+	for (; pin_cursor_next(&cur, &run); va = cur.va) {
+		if (unmap_batch_is_long(&batch, va))
+			unmap_batch_flush(&batch, va);
+		if (run.pfn == PIN_PFN_UNKNOWN && run.leaf < PIN_LEAF_PMD) {
+			unmap_batch_search(&batch, va, cur.va);
+			cond_resched();
+			continue;
 		}
-		if (!batch.nr)
-			batch.leaf = run.leaf;
-		else if (batch.leaf != run.leaf)
-			batch.leaf = PIN_LEAF_NONE;
-		if (joined)
-			batch.ext[batch.nr - 1].nr += run.nr;
-		else
-			batch.ext[batch.nr++] =
-				(struct pin_extent){ va, run.pfn, run.nr };
-		va = cur.va;
+		if (run.pfn == PIN_PFN_UNKNOWN)
+			run.pfn = unmap_pfn(range, va);
+		unmap_batch_add(&batch, va, run.pfn, run.nr, run.leaf);
 		if (!(++pieces % UNMAP_RESCHED))
 			cond_resched();
 	}
-	if (batch.nr)
-		unmap_batch_flush(range, &batch, va, unpin);
+	unmap_batch_flush(&batch, va);
 	if (batch.ext != batch.small)
 		kmem_cache_free(unmap_extents_cache, batch.ext);
 }

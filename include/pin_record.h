@@ -49,6 +49,9 @@ struct pin_run {
 	bool held;
 };
 
+/* In a run that a cursor yields: look for the pfns yourself, page by page. */
+#define PIN_PFN_UNKNOWN		ULONG_MAX
+
 /**
  * struct pin_extent - physically contiguous pages at contiguous addresses
  * @va: user address of the first page, as it was when the page was pinned
@@ -93,7 +96,7 @@ typedef unsigned long (*pin_pfn_fn)(void *arg, unsigned long va);
  * @rec: the record
  * @va: where the walk has got to
  * @end: where it ends
- * @pfn_of: asked for the pfns that the record does not hold
+ * @pfn_of: asked for the pfns that the record does not hold, or NULL
  * @arg: argument of @pfn_of
  * @span: number of the span that @entry belongs to
  * @entry: what @rec holds about a span pinned page by page

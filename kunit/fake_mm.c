@@ -331,6 +331,17 @@ void fake_unpin_user_page(struct page *page)
 	fake_unlock();
 }
 
+void fake_unpin_user_pages_dirty_lock(struct page **pages, unsigned long nr,
+				      bool dirty)
+{
+	unsigned long i;
+
+	fake_lock();
+	for (i = 0; i < nr; i++)
+		pins_change(page_to_pfn(pages[i]), -1);
+	fake_unlock();
+}
+
 void fake_unpin_user_page_range_dirty_lock(struct page *page, unsigned long nr,
 					   bool dirty)
 {

@@ -181,6 +181,8 @@ long fake_pin_user_pages_remote(struct mm_struct *mm, unsigned long va,
 				unsigned long nr, unsigned int flags,
 				struct page **pages, int *locked);
 void fake_unpin_user_page(struct page *page);
+void fake_unpin_user_pages_dirty_lock(struct page **pages, unsigned long nr,
+				      bool dirty);
 void fake_unpin_user_page_range_dirty_lock(struct page *page, unsigned long nr,
 					   bool dirty);
 struct vm_area_struct *fake_vma_lookup(struct mm_struct *mm, unsigned long va);

@@ -281,6 +281,36 @@ static void held_walk(struct kunit *test, struct pin_record *rec,
 	KUNIT_ASSERT_EQ(test, to, va);
 }
 
+/*
+ * A walk that asks nobody: what the record does not hold is yielded by the span or
+ * the leaf.
+ */
+static void held_walk_unasked(struct kunit *test, struct pin_record *rec,
+			      struct held *held)
+{
+	struct pin_cursor cur;
+	struct pin_run run;
+	unsigned long va = held->va, end;
+	unsigned int i;
+
+	pin_cursor_init(&cur, rec, va, held->end, NULL, NULL);
+	for (; pin_cursor_next(&cur, &run); va = cur.va) {
+		i = held_at(held, va);
+		KUNIT_ASSERT_EQ(test, (int)held->run[i].leaf, (int)run.leaf);
+		end = va + ((unsigned long)run.nr << PAGE_SHIFT);
+		KUNIT_ASSERT_EQ(test, cur.va, end);
+		if (run.pfn != PIN_PFN_UNKNOWN) {
+			KUNIT_ASSERT_EQ(test, held_pfn(held, va), run.pfn);
+			KUNIT_ASSERT_EQ(test, held_at(held, end - 1), i);
+		} else if (run.leaf == PIN_LEAF_PTE) {
+			KUNIT_ASSERT_EQ(test, min((va & PIN_SPAN_MASK) +
+						  PIN_SPAN_SIZE, held->end),
+					end);
+		}
+	}
+	KUNIT_ASSERT_EQ(test, held->end, va);
+}
+
 static void record_walk(struct kunit *test)
 {
 	struct pin_record rec;
@@ -289,6 +319,7 @@ static void record_walk(struct kunit *test)
 	held_make(test, test->param_value, &held);
 	held_record(test, &held, &rec);
 	held_walk(test, &rec, &held, held.va, held.end);
+	held_walk_unasked(test, &rec, &held);
 	pin_record_destroy(&rec);
 }
 

@@ -61,6 +61,7 @@
 #define unpin_user_page			fake_unpin_user_page
 #define unpin_user_page_range_dirty_lock \
 	fake_unpin_user_page_range_dirty_lock
+#define unpin_user_pages_dirty_lock	fake_unpin_user_pages_dirty_lock
 #define page_ref_count(page)		fake_page_ref_count(page)
 #define PageCompound(page)		fake_page_compound(page)
 #define get_page(page)			fake_get_page(page)
