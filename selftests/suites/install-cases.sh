@@ -12,6 +12,8 @@ RELEASE=$(uname -r)
 MT=vfio_mt_type1
 STOCK=vfio_iommu_type1
 DEVICE=${VFIO_DEVICES%% *}
+# As guest/install has it
+DISK=0000:00:1e.0
 MODULE=/lib/modules/$RELEASE/updates/dkms/$MT.ko
 FAILED=0
 
@@ -136,6 +138,62 @@ release()
 	wait "$HOLDER" 2>/dev/null
 }
 
+# answer: set $ANSWER to what the guest in the guest says
+answer()
+{
+	local line
+
+	ANSWER=nothing
+	while read -r -t 120 line <&9; do
+		[[ $line == "= "* ]] || continue
+		ANSWER=${line#= }
+		return
+	done
+}
+
+pinned()
+{
+	echo 1 >/proc/sys/vm/stat_refresh
+	awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
+		END { print n + 0 }' /proc/vmstat
+}
+
+# guest DRIVER: Debian's QEMU starts a guest that has a disk of this machine
+guest()
+{
+	local sum qemu
+
+	sum=$(cat /test/disk.md5)
+	sh /test/vfio-bind "$DISK"
+	mkfifo /tmp/agent.in /tmp/agent.out
+	exec 8<>/tmp/agent.in 9<>/tmp/agent.out
+	qemu-system-x86_64 -nodefaults -no-user-config -display none -M q35 -m 512M \
+		-accel kvm -cpu host -kernel /test/vmlinux -initrd /test/inner.cpio \
+		-append "console=ttyS0 panic=-1 quiet cryptomgr.notests no_timer_check tsc=reliable" \
+		-serial "file:/out/console.$1" \
+		-chardev pipe,id=agent,path=/tmp/agent -serial chardev:agent \
+		-device "vfio-pci,host=$DISK" >/tmp/qemu.log 2>&1 &
+	qemu=$!
+	answer
+	same "a guest with a disk of ours is up" up "$ANSWER"
+	sed 's/^/# qemu: /' /tmp/qemu.log
+	[[ $1 != "$MT" ]] || same "... status: on which driver" "qemu-system-x86 $1" \
+		"$(json 'join " ", map { @$_{qw(command driver)} } grep { $_->{pid} == '$qemu' } @{$s->{processes}}')"
+	same "... the container is this driver's" 1 "$(cat "/sys/module/$1/refcnt")"
+	[[ $(pinned) -gt 0 ]]
+	report $? "... which has pinned its memory ($(pinned) pins)"
+	echo "disk 0 0" >&8
+	answer
+	same "... what it reads of the disk, and has written" "$sum $sum" "$ANSWER"
+	echo off >&8
+	wait $qemu
+	same "... QEMU has ended well" 0 $?
+	same "... nothing is pinned" 0 "$(pinned)"
+	exec 8>&- 9>&-
+	rm /tmp/agent.*
+	echo "$DISK" >/sys/bus/pci/drivers/vfio-pci/unbind
+}
+
 # What dpkg, dkms and the tool would leave behind
 remains()
 {
@@ -223,6 +281,15 @@ case_status()
 	release
 }
 
+case_guest()
+{
+	modprobe vfio-pci
+	modprobe kvm-amd
+	only_loaded $MT $STOCK
+	report $? "our driver is loaded, for a guest"
+	guest $MT
+}
+
 case_switch()
 {
 	try "switch stock" vfio-mt switch stock
@@ -290,6 +357,7 @@ case_remove()
 	only_loaded $STOCK $MT
 	report $? "modprobe loads the stock driver"
 	same "it has its options" 1234 "$(cat /sys/module/$STOCK/parameters/dma_entry_limit)"
+	guest $STOCK
 	unload
 	try "apt purges the package" apt-get purge -y vfio-mt-type1-dkms
 	same "no file is left" "" "$(remains)"
@@ -368,7 +436,7 @@ case_signatures()
 mkdir -p /run /tmp
 mount -t tmpfs tmpfs /run
 mkdir -p /run/lock
-for case in install load status switch initramfs upgrade remove checkout signatures; do
+for case in install load status guest switch initramfs upgrade remove checkout signatures; do
 	echo "# $case, after $SECONDS s"
 	"case_$case"
 done
