@@ -4,7 +4,7 @@
 # In the guest of guest/install: put a Debian together out of the image (which stays as it
 # is) and the kernel's modules, and run the cases in it.
 #
-#	install.sh VERSION
+#	install.sh VERSION [CASE]...
 
 release=$(uname -r)
 root=/debian/root
@@ -17,7 +17,8 @@ for module in vfio_pci vfio_pci_core vfio_virqfd vfio_iommu_type1 vfio irqbypass
 	[ ! -d /sys/module/$module ] || rmmod $module || exit
 done
 
-for module in virtio_blk crc32c_generic ext4 overlay; do
+modprobe crc32c_generic	# later kernels do not have it, nor need it
+for module in virtio_blk ext4 overlay; do
 	modprobe $module || exit
 done
 mkdir /debian
