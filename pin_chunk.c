@@ -31,8 +31,7 @@
  * moment serves as the one at which all pages were pinned together. Before the
  * pin, the same look would prove nothing about what gets pinned later. The
  * leaf must allow the access asked for. What fails any of this is pinned page
- * by page, and so are device memory, reserved pages and pfns without a struct
- * page. (The huge zero page is a folio like others, which nobody may write to.)
+ * by page, and so are device memory and reserved pages. (The huge zero page is a folio like others, which nobody may write to.)
  *
  * What user space does to the address afterwards (munmap, MADV_DONTNEED, hole
  * punching, mremap, mprotect, fork) is as harmless, or as much its own fault,
@@ -206,6 +205,8 @@ static bool pfns_are_unheld(unsigned long pfn, unsigned long nr)
 	unsigned long end = pfn + nr;
 
 	while (pfn < end) {
+		if (IS_ALIGNED(pfn, PAGES_PER_SUBSECTION))
+			cond_resched();
 		if (!pfn_valid(pfn))
 			pfn = ALIGN(pfn + 1, PAGES_PER_SUBSECTION);
 		else if (PageReserved(pfn_to_page(pfn)))
@@ -284,11 +285,12 @@ static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
 			break;
 		piece.nr = max - run->nr;
 		ret = pfnmap_find(vma, addr, write, &piece);
-		if (ret == -EAGAIN) {
-			ret = -EINTR;
-			if (!fatal_signal_pending(current))
-				continue;
+		if (ret == -EAGAIN && !fatal_signal_pending(current)) {
+			ret = gup_error;
+			continue;
 		}
+		if (ret == -EAGAIN)
+			ret = -EINTR;
 		if (ret || (run->nr && piece.pfn != run->pfn + run->nr))
 			break;
 		if (!run->nr)
@@ -399,20 +401,20 @@ static unsigned long pin_chunk_span_pages(const struct pin_chunk *pc)
 }
 
 /*
- * What ordinary pinning refuses at pc->va, with an error, may be pfns without a
- * page. One entry may map many spans of them: those behind the first one are not
- * asked for again.
+ * What ordinary pinning refuses at pc->va, with an error, may be pfns that are
+ * mapped without a pin. One entry may map many spans of them: those behind the
+ * first one are not asked for again.
  */
 static int pin_chunk_find_pfns(struct pin_chunk *pc, unsigned long nr, int error)
 {
-	unsigned long max = min((pc->end - pc->va) >> PAGE_SHIFT,
-				(unsigned long)PIN_PUD_PAGES);
+	unsigned long max = min_t(unsigned long, PIN_PUD_PAGES,
+				  (pc->end - pc->va) >> PAGE_SHIFT);
 
 	return pin_pfnmap(pc->mm, pc->va, nr, max, pc->write, error,
 			  &pc->pfns);
 }
 
-/* Add pfns without a page that are known to follow, at most @nr. */
+/* Add pfns that are known to follow, at most @nr. */
 static unsigned long pin_chunk_add_pfns(struct pin_chunk *pc,
 					unsigned int first_run,
 					unsigned long nr)
@@ -426,7 +428,7 @@ static unsigned long pin_chunk_add_pfns(struct pin_chunk *pc,
 }
 
 /*
- * Pin the next of at most @nr pages of a span, or find pfns without a page.
+ * Pin the next of at most @nr pages of a span, or find pfns that need no pin.
  * Returns how many, or an error.
  */
 static long pin_chunk_some(struct pin_chunk *pc, unsigned int first_run,
@@ -632,7 +634,7 @@ static bool pin_chunk_leaf(struct pin_chunk *pc)
 	if (!max)
 		return false;
 	if (pc->pfns.nr) {
-		pc->why = MAP_FALLBACK_SMALL;
+		pc->why = pin_chunk_no_leaf(pc);
 		return false;
 	}
 	/* Populated with small pages: not worth a pin to find out. */

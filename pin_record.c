@@ -581,6 +581,7 @@ static noinline void cursor_pages(struct pin_cursor *cur, unsigned long span,
 	} else {
 		run->pfn = PIN_PFN_UNKNOWN;
 		run->nr = (end - cur->va) >> PAGE_SHIFT;
+		run->held = false;
 	}
 }
 
@@ -588,7 +589,9 @@ static noinline void cursor_pages(struct pin_cursor *cur, unsigned long span,
  * pin_cursor_next - yield the next piece
  * @cur: the cursor
  * @run: the piece, which begins at @cur->va as it was before the call: one
- *       huge leaf, or pages of one span
+ *       huge leaf, or pages of one span. Its pfn is %PIN_PFN_UNKNOWN where the
+ *       record does not hold it, and there is nobody to ask; then @run->held
+ *       says nothing.
  *
  * Context: As the cursor's pfn_of needs.
  * Return: false at the end of the walk.
@@ -698,8 +701,7 @@ static void pin_release_unpin(struct pin_release *release, unsigned long pfn)
 {
 	struct page *page = pfn_to_page(pfn);
 
-	if (page_has_pin_only(page))
-		pin_release_keep(release, pfn, 1);
+	pin_release_keep(release, pfn, 1);
 	release->lone[release->nr_lone++] = page;
 	if (release->nr_lone == PIN_RELEASE_PAGES)
 		pin_release_flush(release);
@@ -776,8 +778,8 @@ static unsigned long extent_pfn(void *arg, unsigned long va)
 /**
  * struct record_unpin - extents being unpinned
  * @rec: the record
- * @plain_va: from here,
- * @plain_end: to here, nothing is recorded but that small pages are held
+ * @plain_va: begin of a span of small pages that are all held, if one was met
+ * @plain_end: its end
  * @release: pages to be unpinned or freed
  *
  * Where memory is scattered, an extent is a page, and has to be as quick as that.

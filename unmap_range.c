@@ -299,6 +299,8 @@ static void unmap_batch_begin(struct unmap_batch *batch, unsigned long va,
 		unmap_batch_flush(batch, va);
 	if (!batch->nr)
 		batch->leaf = leaf;
+	else if (batch->leaf != leaf)
+		batch->leaf = PIN_LEAF_NONE;
 	batch->ext[batch->nr++] = (struct pin_extent){ va, pfn, nr };
 }
 
@@ -309,12 +311,13 @@ static void unmap_batch_add(struct unmap_batch *batch, unsigned long va,
 {
 	struct pin_extent *ext = batch->ext + batch->nr;
 
-	if (batch->nr && batch->leaf != leaf)
-		batch->leaf = PIN_LEAF_NONE;
-	if (batch->nr && ext[-1].pfn + ext[-1].nr == pfn)
-		ext[-1].nr += nr;
-	else
+	if (!batch->nr || ext[-1].pfn + ext[-1].nr != pfn) {
 		unmap_batch_begin(batch, va, pfn, nr, leaf);
+		return;
+	}
+	ext[-1].nr += nr;
+	if (batch->leaf != leaf)
+		batch->leaf = PIN_LEAF_NONE;
 }
 
 /*

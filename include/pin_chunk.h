@@ -31,7 +31,7 @@ struct page;
  * @nr_pages: pages in @runs
  * @nr_account: how many of them count as locked memory
  * @leaf: how the span before was pinned, if as a leaf: this one may be, too
- * @pfns: pfns without a page that are known to lie at @va, in @pfns.nr pages
+ * @pfns: @pfns.nr pfns that are known to lie at @va, and need no pin
  * @why: why the current span is pinned page by page, if it is
  * @count: what was pinned of the chunk; of no use once anything has failed
  * @error: what stopped the pinning behind @runs

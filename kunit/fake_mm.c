@@ -339,6 +339,7 @@ void fake_unpin_user_pages_dirty_lock(struct page **pages, unsigned long nr,
 	fake_lock();
 	for (i = 0; i < nr; i++)
 		pins_change(page_to_pfn(pages[i]), -1);
+	fake->mm.dirtied += dirty ? nr : 0;
 	fake_unlock();
 }
 
@@ -350,6 +351,7 @@ void fake_unpin_user_page_range_dirty_lock(struct page *page, unsigned long nr,
 	fake_lock();
 	for (i = 0; i < nr; i++)
 		pins_change(page_to_pfn(page) + i, -1);
+	fake->mm.dirtied += dirty ? nr : 0;
 	fake_unlock();
 }
 

@@ -100,6 +100,7 @@ struct fake_area {
  * @tables: pages of page tables
  * @pins: by pfn of a folio's head, how often it is pinned
  * @nr_pins: the sum of these
+ * @dirtied: how many pins were dropped with the page marked dirty
  * @gone: the process is gone: a page is freed with its last pin or reference
  * @refs: by pfn of a folio's head, how many ordinary references a unit holds
  * @nr_refs: the sum of these
@@ -133,6 +134,7 @@ struct fake_mm {
 	struct list_head tables;
 	struct xarray pins;
 	unsigned long nr_pins;
+	unsigned long dirtied;
 	bool gone;
 	struct xarray refs;
 	unsigned long nr_refs;

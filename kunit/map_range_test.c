@@ -774,6 +774,9 @@ static const struct undo_case {
 	  { MB(4), 2048, FAKE_PFN(1024), PIN_LEAF_PMD, PMD_FOLIO }, { MB(12),
 	  1024, FAKE_PFN(8192), PIN_LEAF_PTE, 0, FAKE_PFNMAP } }, MB(2), MB(2),
 	  MB(14), FAKE_SIZES } },
+	{ { "pfns of a PUD, alone", { { GB(1), 262144, FAKE_PFN(262144),
+	  PIN_LEAF_PUD, 0, FAKE_PFNMAP } }, GB(1), GB(1), MB(8), FAKE_SIZES },
+	  1 },
 };
 
 static void undo_desc(const struct undo_case *c, char *desc)

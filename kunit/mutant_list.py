@@ -55,12 +55,17 @@ MUTANTS = [
      "!ret && !pfns_are_unheld(run->pfn, run->nr)", "false"),
     ("pin_chunk", "pages-behind-the-first-unchecked", "pin_chunk.c",
      "			pfn++;\n", "			pfn = end;\n"),
+    ("pin_chunk", "pages-behind-no-pages-unchecked", "pin_chunk.c",
+     "			pfn = ALIGN(pfn + 1, PAGES_PER_SUBSECTION);\n",
+     "			pfn = end;\n"),
+    ("pin_chunk", "known-pfns-of-a-dropped-batch", "pin_chunk.c",
+     "	pc->pfns.nr = 0;\n", ""),
     ("pin_chunk", "pfns-asked-for-again", "pin_chunk.c",
      "	pc->pfns.nr -= nr;\n", "	pc->pfns.nr = 0;\n"),
     ("pin_chunk", "known-pfns-stay-the-same", "pin_chunk.c",
      "	pc->pfns.pfn += nr;\n", ""),
     ("pin_chunk", "known-pfns-beyond-the-chunk", "pin_chunk.c",
-     "min((pc->end - pc->va) >> PAGE_SHIFT,\n				(unsigned long)PIN_PUD_PAGES)",
+     "min_t(unsigned long, PIN_PUD_PAGES,\n				  (pc->end - pc->va) >> PAGE_SHIFT)",
      "PIN_PUD_PAGES"),
     ("pin_chunk", "stop-not-noticed", "pin_chunk.c",
      "(pc->stop && READ_ONCE(*pc->stop))", "false"),
@@ -86,6 +91,8 @@ MUTANTS = [
     ("pin_record", "keeps-references-of-a-run", "pin_record.c",
      "	run_unpin(run, &release);\n	pin_release_flush(&release);\n",
      "	run_unpin(run, &release);\n"),
+    ("pin_record", "clean-though-written", "pin_record.c",
+     "	release->dirty = dirty;\n", "	release->dirty = false;\n"),
     ("pin_record", "lone-pages-stay-pinned", "pin_record.c",
      """\
 	if (release->nr_lone)
@@ -302,6 +309,8 @@ MUTANTS = [
     ("map_range", "cut-through-a-pud", "map_range.c",
      "			size = max(size, huge_page_size(hstate_vma(vma)));\n",
      "			size = PIN_SPAN_SIZE;\n"),
+    ("map_range", "known-pfns-of-another-map", "map_range.c",
+     "	pc->pfns.nr = 0;\n", ""),
     ("map_range", "tail-not-unpinned", "map_range.c",
      """\
 	if (chunk->tail.nr)

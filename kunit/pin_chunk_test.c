@@ -293,6 +293,10 @@ static const struct pin_case {
 	  FAKE_PFN(512), PIN_LEAF_PTE, 0, FAKE_RESERVED }, { MB(2), 512,
 	  FAKE_PFN(512), PIN_LEAF_PMD, 0, FAKE_PFNMAP_PAGES } }, MB(2), 512,
 	  true, -EFAULT },
+	{ "pfns of a PUD, then pages that may be freed, in one entry", {
+	  { MB(8), 512, FAKE_PFN(262144 + 512), PIN_LEAF_PTE }, { GB(1),
+	  262144, FAKE_PFN(262144), PIN_LEAF_PUD, 0, FAKE_PFNMAP } }, GB(1),
+	  1536, true, -EFAULT },
 	{ "pfns of PMDs, of pages of which others may be freed", { { MB(8),
 	  100, FAKE_PFN(512), PIN_LEAF_PTE, 0, FAKE_RESERVED }, { MB(2), 512,
 	  FAKE_PFN(512), PIN_LEAF_PMD, 0, FAKE_PFNMAP_PAGES } }, MB(2), 100,
@@ -447,6 +451,7 @@ static void pin_kind_drop(struct kunit *test)
 		pin_chunk_drop(&p->pc);
 		KUNIT_EXPECT_EQ(test, c->va, p->pc.va);
 		KUNIT_EXPECT_EQ(test, 0UL, p->pc.nr_pages);
+		KUNIT_EXPECT_EQ(test, 0U, p->pc.pfns.nr);
 	}
 	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
 }

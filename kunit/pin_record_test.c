@@ -281,6 +281,16 @@ static void held_walk(struct kunit *test, struct pin_record *rec,
 	KUNIT_ASSERT_EQ(test, to, va);
 }
 
+/* Are there more runs in the span that @va is in than are kept? */
+static bool held_is_searched(const struct held *held, unsigned long va)
+{
+	unsigned long start = va & PIN_SPAN_MASK;
+	unsigned long last = min(start + PIN_SPAN_SIZE, held->end) - 1;
+
+	return held_at(held, last) - held_at(held, max(start, held->va)) >=
+	       FRAG_MAX_RUNS;
+}
+
 /*
  * A walk that asks nobody: what the record does not hold is yielded by the span or
  * the leaf.
@@ -290,7 +300,7 @@ static void held_walk_unasked(struct kunit *test, struct pin_record *rec,
 {
 	struct pin_cursor cur;
 	struct pin_run run;
-	unsigned long va = held->va, end;
+	unsigned long va = held->va, end, size;
 	unsigned int i;
 
 	pin_cursor_init(&cur, rec, va, held->end, NULL, NULL);
@@ -299,14 +309,14 @@ static void held_walk_unasked(struct kunit *test, struct pin_record *rec,
 		KUNIT_ASSERT_EQ(test, (int)held->run[i].leaf, (int)run.leaf);
 		end = va + ((unsigned long)run.nr << PAGE_SHIFT);
 		KUNIT_ASSERT_EQ(test, cur.va, end);
-		if (run.pfn != PIN_PFN_UNKNOWN) {
+		if (run.leaf == PIN_LEAF_PTE && !held_is_searched(held, va)) {
 			KUNIT_ASSERT_EQ(test, held_pfn(held, va), run.pfn);
 			KUNIT_ASSERT_EQ(test, held_at(held, end - 1), i);
-		} else if (run.leaf == PIN_LEAF_PTE) {
-			KUNIT_ASSERT_EQ(test, min((va & PIN_SPAN_MASK) +
-						  PIN_SPAN_SIZE, held->end),
-					end);
+			continue;
 		}
+		KUNIT_ASSERT_EQ(test, PIN_PFN_UNKNOWN, run.pfn);
+		size = run.leaf == PIN_LEAF_PUD ? PUD_SIZE : PMD_SIZE;
+		KUNIT_ASSERT_EQ(test, min((va & -size) + size, held->end), end);
 	}
 	KUNIT_ASSERT_EQ(test, held->end, va);
 }
@@ -407,6 +417,7 @@ static void record_unpin(struct kunit *test)
 	struct pin_extent *ext;
 	struct pin_record rec;
 	struct held held;
+	unsigned long pins;
 	unsigned int nr;
 	int gone;
 
@@ -418,8 +429,11 @@ static void record_unpin(struct kunit *test)
 	for (gone = 0; gone < 2; gone++) {
 		fake->mm.gone = gone;
 		held_pin(&held);
-		pin_record_unpin(&rec, ext, nr, true);
+		pins = fake->mm.nr_pins;
+		/* For a device that reads, and for one that writes. */
+		pin_record_unpin(&rec, ext, nr, gone);
 		KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+		KUNIT_EXPECT_EQ(test, gone ? pins : 0UL, fake->mm.dirtied);
 		KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_refs);
 	}
 	pin_record_destroy(&rec);
@@ -542,13 +556,19 @@ static void record_unpin_folio(struct kunit *test)
 static void record_run_unpin(struct kunit *test)
 {
 	struct held held;
+	unsigned long pins;
 	unsigned int i;
+	int dirty;
 
 	held_make(test, test->param_value, &held);
-	held_pin(&held);
-	for (i = 0; i < held.nr; i++)
-		pin_run_unpin(&held.run[i], false);
-	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+	for (dirty = 0; dirty < 2; dirty++) {
+		held_pin(&held);
+		pins = fake->mm.nr_pins;
+		for (i = 0; i < held.nr; i++)
+			pin_run_unpin(&held.run[i], dirty);
+		KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
+		KUNIT_EXPECT_EQ(test, dirty ? pins : 0UL, fake->mm.dirtied);
+	}
 }
 
 /* Pages that nobody found are lost, loudly, but not unpinned by mistake. */

@@ -163,28 +163,38 @@ pinned()
 # when another comes and goes: guest/inner/cases.sh says why.
 hold_keys()
 {
+	local tries
+
+	modprobe kvm-amd
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -M q35 \
-		-m 16M -accel kvm -cpu host -S 2>/dev/null &
+		-m 16M -accel kvm -cpu host -S >/tmp/log 2>&1 &
 	KEYS=$!
-	sleep 3
+	for ((tries = 0; tries < 100; tries++)); do
+		[[ -z $(find "/proc/$KEYS/fd" -lname 'anon_inode:kvm-vcpu*') ]] || return 0
+		sleep 0.2
+	done
+	report 1 "a guest that does nothing"
 }
 
 # guest DRIVER: Debian's QEMU starts a guest that has a disk of this machine
 guest()
 {
-	local sum qemu
+	local sum qemu bound=/sys/bus/pci/devices/$DISK/driver_override
 
+	[[ -n ${KEYS-} ]] || hold_keys
 	sum=$(cat /test/disk.md5)
 	sh /test/vfio-bind "$DISK"
 	mkfifo /tmp/agent.in /tmp/agent.out
-	exec 8<>/tmp/agent.in 9<>/tmp/agent.out
+	# Only QEMU has the end that it writes to, so that its end is seen.
+	exec 8<>/tmp/agent.in 7<>/tmp/agent.out 9</tmp/agent.out
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -M q35 -m 512M \
 		-accel kvm -cpu host -kernel /test/vmlinux -initrd /test/inner.cpio \
 		-append "console=ttyS0 panic=-1 quiet cryptomgr.notests no_timer_check tsc=reliable" \
 		-serial "file:/out/console.$1" \
 		-chardev pipe,id=agent,path=/tmp/agent -serial chardev:agent \
-		-device "vfio-pci,host=$DISK" >/tmp/qemu.log 2>&1 &
+		-device "vfio-pci,host=$DISK" >/tmp/qemu.log 2>&1 7>&- 9<&- &
 	qemu=$!
+	exec 7>&-
 	answer
 	same "a guest with a disk of ours is up" up "$ANSWER"
 	sed 's/^/# qemu: /' /tmp/qemu.log
@@ -196,6 +206,7 @@ guest()
 	echo "disk 0 0" >&8
 	answer
 	same "... what it reads of the disk, and has written" "$sum $sum" "$ANSWER"
+	[[ $ANSWER != nothing ]] || kill -9 $qemu
 	echo off >&8
 	wait $qemu
 	same "... QEMU has ended well" 0 $?
@@ -203,6 +214,7 @@ guest()
 	exec 8>&- 9>&-
 	rm /tmp/agent.*
 	echo "$DISK" >/sys/bus/pci/drivers/vfio-pci/unbind
+	echo >"$bound"
 }
 
 # What dpkg, dkms and the tool would leave behind
@@ -295,8 +307,6 @@ case_status()
 case_guest()
 {
 	modprobe vfio-pci
-	modprobe kvm-amd
-	hold_keys
 	only_loaded $MT $STOCK
 	report $? "our driver is loaded, for a guest"
 	guest $MT
@@ -370,7 +380,9 @@ case_remove()
 	report $? "modprobe loads the stock driver"
 	same "it has its options" 1234 "$(cat /sys/module/$STOCK/parameters/dma_entry_limit)"
 	guest $STOCK
-	kill $KEYS
+	kill "$KEYS"
+	wait "$KEYS" 2>/dev/null
+	KEYS=
 	unload
 	try "apt purges the package" apt-get purge -y vfio-mt-type1-dkms
 	same "no file is left" "" "$(remains)"
@@ -452,6 +464,7 @@ mkdir -p /run/lock
 [[ $# -gt 0 ]] ||
 	set -- install load status guest switch initramfs upgrade remove checkout signatures
 for case; do
+	declare -F "case_$case" >/dev/null || { echo "not ok - no such case: $case"; exit 1; }
 	echo "# $case, after $SECONDS s"
 	"case_$case"
 done

@@ -17,7 +17,7 @@ for module in vfio_pci vfio_pci_core vfio_virqfd vfio_iommu_type1 vfio irqbypass
 	[ ! -d /sys/module/$module ] || rmmod $module || exit
 done
 
-modprobe crc32c_generic	# later kernels do not have it, nor need it
+modprobe -q crc32c_generic	# ext4 of later kernels does without
 for module in virtio_blk ext4 overlay; do
 	modprobe $module || exit
 done
