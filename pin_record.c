@@ -667,7 +667,7 @@ static void pin_release_flush(struct pin_release *release)
  * folios count their pins apart, and release_pages() does not release the huge
  * zero page.
  */
-static bool page_has_pin_only(struct page *page)
+static inline bool page_has_pin_only(struct page *page)
 {
 	return page_ref_count(page) == GUP_PIN_COUNTING_BIAS &&
 	       !PageCompound(page);
@@ -701,14 +701,21 @@ static void pin_release_unpin(struct pin_release *release, unsigned long pfn)
 {
 	struct page *page = pfn_to_page(pfn);
 
-	pin_release_keep(release, pfn, 1);
-	release->lone[release->nr_lone++] = page;
-	if (release->nr_lone == PIN_RELEASE_PAGES)
+	if (release->nr_lone == PIN_RELEASE_PAGES ||
+	    release->nr == PIN_RELEASE_PAGES)
 		pin_release_flush(release);
+	if (page_has_pin_only(page)) {
+		get_page(page);
+		release->page[release->nr++] = page;
+	}
+	release->lone[release->nr_lone++] = page;
 }
 
-/* Unpin small pages that follow each other. */
-static void pin_release_run(struct pin_release *release, unsigned long pfn,
+/*
+ * Unpin small pages that follow each other. Out of line, so that a single page does
+ * not pay for the registers that this needs.
+ */
+static noinline void pin_release_run(struct pin_release *release, unsigned long pfn,
 			    unsigned long nr)
 {
 	unsigned long some;
@@ -723,8 +730,8 @@ static void pin_release_run(struct pin_release *release, unsigned long pfn,
 	}
 }
 
-static void pin_release_pages(struct pin_release *release, unsigned long pfn,
-			      unsigned long nr)
+static inline void pin_release_pages(struct pin_release *release,
+				     unsigned long pfn, unsigned long nr)
 {
 	if (nr == 1)
 		pin_release_unpin(release, pfn);

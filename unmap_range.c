@@ -136,11 +136,10 @@ void unmap_range_module_exit(void)
 	kmem_cache_destroy(unmap_extents_cache);
 }
 
-/* The first domain tells which pages are mapped; all have the same. */
-static unsigned long unmap_pfn(const struct map_range *range, unsigned long va)
+/* A range's first domain tells which pages are mapped; all have the same. */
+static unsigned long unmap_pfn(struct iommu_domain *domain, unsigned long iova)
 {
-	unsigned long iova = va - range->vaddr + range->iova;
-	phys_addr_t phys = iommu_iova_to_phys(range->tgt->domains[0], iova);
+	phys_addr_t phys = iommu_iova_to_phys(domain, iova);
 
 	WARN_ON_ONCE(!phys);
 	return PHYS_PFN(phys);
@@ -327,19 +326,25 @@ static void unmap_batch_add(struct unmap_batch *batch, unsigned long va,
 static void unmap_batch_search(struct unmap_batch *batch, unsigned long va,
 			       unsigned long end)
 {
-	unsigned long pfn = unmap_pfn(batch->range, va), next;
+	const struct map_range *range = batch->range;
+	struct iommu_domain *domain = range->tgt->domains[0];
+	unsigned long to_iova = range->iova - range->vaddr;
+	unsigned long pfn = unmap_pfn(domain, va + to_iova), next;
 	struct pin_extent *ext;
 
+	/* Whatever is added to the batch behind this does not change its leaf. */
 	unmap_batch_add(batch, va, pfn, 1, PIN_LEAF_PTE);
-	ext = &batch->ext[batch->nr - 1];
 	for (; (va += PAGE_SIZE) != end; pfn = next) {
-		next = unmap_pfn(batch->range, va);
+		next = unmap_pfn(domain, va + to_iova);
+		ext = batch->ext + batch->nr;
 		if (next == pfn + 1) {
-			ext->nr++;
-			continue;
+			ext[-1].nr++;
+		} else if (likely(batch->nr < batch->room)) {
+			*ext = (struct pin_extent){ va, next, 1 };
+			batch->nr++;
+		} else {
+			unmap_batch_begin(batch, va, next, 1, PIN_LEAF_PTE);
 		}
-		unmap_batch_begin(batch, va, next, 1, PIN_LEAF_PTE);
-		ext = &batch->ext[batch->nr - 1];
 	}
 }
 
@@ -379,7 +384,8 @@ void unmap_interval(const struct map_range *range, unsigned long va,
 			continue;
 		}
 		if (run.pfn == PIN_PFN_UNKNOWN)
-			run.pfn = unmap_pfn(range, va);
+			run.pfn = unmap_pfn(range->tgt->domains[0],
+					    va - range->vaddr + range->iova);
 		unmap_batch_add(&batch, va, run.pfn, run.nr, run.leaf);
 		if (!(++pieces % UNMAP_RESCHED))
 			cond_resched();

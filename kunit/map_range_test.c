@@ -774,9 +774,6 @@ static const struct undo_case {
 	  { MB(4), 2048, FAKE_PFN(1024), PIN_LEAF_PMD, PMD_FOLIO }, { MB(12),
 	  1024, FAKE_PFN(8192), PIN_LEAF_PTE, 0, FAKE_PFNMAP } }, MB(2), MB(2),
 	  MB(14), FAKE_SIZES } },
-	{ { "pfns of a PUD, alone", { { GB(1), 262144, FAKE_PFN(262144),
-	  PIN_LEAF_PUD, 0, FAKE_PFNMAP } }, GB(1), GB(1), MB(8), FAKE_SIZES },
-	  1 },
 };
 
 static void undo_desc(const struct undo_case *c, char *desc)
@@ -1154,6 +1151,34 @@ static void range_killed(struct kunit *test)
 	mapper_done(m);
 }
 
+/* What a map that was killed knew of pfns is of no use to the next one. */
+static void range_killed_pfns(struct kunit *test)
+{
+	static const struct whole_case c = {
+		"", { { GB(1), 262144, FAKE_PFN(262144), PIN_LEAF_PUD, 0,
+			FAKE_PFNMAP } }, GB(1), GB(1), MB(8), FAKE_SIZES
+	};
+	struct mapper *m = mapper_make(test, &c, 1);
+	unsigned long charged;
+
+	range_tune(2, 0, 1);
+	allow_signal(SIGKILL);
+	fake->mm.on_pin = kill_caller;
+	fake->mm.on_pin_arg = get_current();
+	fake->mm.fail_va = m->range.vaddr;
+	KUNIT_EXPECT_EQ(test, -EINTR, map_range_map(&m->range, &charged));
+	flush_signals(get_current());
+	disallow_signal(SIGKILL);
+	fake->mm.on_pin = NULL;
+	mapper_expect_undone(test, m, 0);
+
+	KUNIT_ASSERT_EQ(test, 0, map_range_map(&m->range, &charged));
+	mapper_reference(test, m);
+	mapper_compare(test, m, m->fd[0]);
+	mapper_unmap(test, m, charged);
+	mapper_done(m);
+}
+
 /* So many that there are several chunks */
 static const struct whole_case many_pages = {
 	"", { { MB(2), 16384, FAKE_PFN(512), PIN_LEAF_PTE } }, MB(2), MB(2),
@@ -1398,6 +1423,7 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE_PARAM(range_no_memory, undo_gen_params),
 	KUNIT_CASE_PARAM(range_page_is_busy, undo_gen_params),
 	KUNIT_CASE_PARAM(range_killed, undo_gen_params),
+	KUNIT_CASE(range_killed_pfns),
 	KUNIT_CASE(range_killed_tells),
 	KUNIT_CASE(range_fails_soon),
 	KUNIT_CASE(range_not_user_memory),

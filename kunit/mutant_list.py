@@ -102,11 +102,13 @@ MUTANTS = [
      ""),
     ("pin_record", "lone-pages-forgotten", "pin_record.c",
      """\
-	if (release->nr_lone == PIN_RELEASE_PAGES)
+	if (release->nr_lone == PIN_RELEASE_PAGES ||
+	    release->nr == PIN_RELEASE_PAGES)
 		pin_release_flush(release);
 """,
      """\
-	if (release->nr_lone == PIN_RELEASE_PAGES)
+	if (release->nr_lone == PIN_RELEASE_PAGES ||
+	    release->nr == PIN_RELEASE_PAGES)
 		release->nr_lone = 0;
 """),
     ("pin_record", "gathers-what-others-hold", "pin_record.c",
@@ -434,7 +436,23 @@ MUTANTS = [
 """,
      ""),
     ("unmap_range", "all-like-the-first-leaf", "unmap_range.c",
-     "batch->leaf != leaf", "false"),
+     """\
+	ext[-1].nr += nr;
+	if (batch->leaf != leaf)
+		batch->leaf = PIN_LEAF_NONE;
+""",
+     "	ext[-1].nr += nr;\n"),
+    ("unmap_range", "extents-like-the-first-leaf", "unmap_range.c",
+     """\
+	if (!batch->nr)
+		batch->leaf = leaf;
+	else if (batch->leaf != leaf)
+		batch->leaf = PIN_LEAF_NONE;
+""",
+     """\
+	if (!batch->nr)
+		batch->leaf = leaf;
+"""),
     ("unmap_range", "pages-apart-are-an-extent", "unmap_range.c",
      "next == pfn + 1", "next"),
 
