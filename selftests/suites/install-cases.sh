@@ -185,14 +185,14 @@ guest()
 	sum=$(cat /test/disk.md5)
 	sh /test/vfio-bind "$DISK"
 	mkfifo /tmp/agent.in /tmp/agent.out
-	# Only QEMU has the end that it writes to, so that its end is seen.
+	# Only QEMU keeps the end that it writes to, so that its end is seen.
 	exec 8<>/tmp/agent.in 7<>/tmp/agent.out 9</tmp/agent.out
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -M q35 -m 512M \
 		-accel kvm -cpu host -kernel /test/vmlinux -initrd /test/inner.cpio \
 		-append "console=ttyS0 panic=-1 quiet cryptomgr.notests no_timer_check tsc=reliable" \
 		-serial "file:/out/console.$1" \
 		-chardev pipe,id=agent,path=/tmp/agent -serial chardev:agent \
-		-device "vfio-pci,host=$DISK" >/tmp/qemu.log 2>&1 7>&- 9<&- &
+		-device "vfio-pci,host=$DISK" >/tmp/qemu.log 2>&1 9<&- &
 	qemu=$!
 	exec 7>&-
 	answer
