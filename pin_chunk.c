@@ -31,7 +31,8 @@
  * moment serves as the one at which all pages were pinned together. Before the
  * pin, the same look would prove nothing about what gets pinned later. The
  * leaf must allow the access asked for. What fails any of this is pinned page
- * by page, and so are device memory and reserved pages. (The huge zero page is a folio like others, which nobody may write to.)
+ * by page, and so are device memory and reserved pages. (The huge zero page is a
+ * folio like others, which nobody may write to.)
  *
  * What user space does to the address afterwards (munmap, MADV_DONTNEED, hole
  * punching, mremap, mprotect, fork) is as harmless, or as much its own fault,

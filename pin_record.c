@@ -715,8 +715,8 @@ static void pin_release_unpin(struct pin_release *release, unsigned long pfn)
  * Unpin small pages that follow each other. Out of line, so that a single page does
  * not pay for the registers that this needs.
  */
-static noinline void pin_release_run(struct pin_release *release, unsigned long pfn,
-			    unsigned long nr)
+static noinline void pin_release_run(struct pin_release *release,
+				     unsigned long pfn, unsigned long nr)
 {
 	unsigned long some;
 

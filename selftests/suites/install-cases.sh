@@ -186,6 +186,7 @@ guest()
 	sh /test/vfio-bind "$DISK"
 	mkfifo /tmp/agent.in /tmp/agent.out
 	# Only QEMU keeps the end that it writes to, so that its end is seen.
+	# shellcheck disable=SC2094 # a pipe
 	exec 8<>/tmp/agent.in 7<>/tmp/agent.out 9</tmp/agent.out
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -M q35 -m 512M \
 		-accel kvm -cpu host -kernel /test/vmlinux -initrd /test/inner.cpio \
