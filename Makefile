@@ -7,6 +7,8 @@
 # make check    run all tests
 # make check-matrix
 #               run them on all kernels, in a short form on those but 6.1
+# make check-qemu
+#               QEMU guests with passthrough devices on three kinds of IOMMU
 # make coverage which lines of the module they reach
 # make check-detectors
 #               build it with faults, and see that they are found

@@ -73,8 +73,12 @@ OURS = re.compile(r"\[vfio_mt_\w+\]")
 # A worker reads the flags of the work that it is about to do under the lock of its pool.
 # Whoever cancels the work tries to set one of these flags, atomically, before it takes that
 # lock; the worker looks at others.
+#
+# capable() notes in the flags of the running task that it has used a privilege. RCU, in an
+# interrupt at that moment, looks there whether it has interrupted the idle task.
 KNOWN = re.compile(r"BUG: KCSAN: data-race in ("
-                   r"gup_put_folio / lru_add_fn"
+                   r"capable / rcu_core"
+                   r"|gup_put_folio / lru_add_fn"
                    r"|hrtimer_wakeup / schedule_hrtimeout_range_clock"
                    r"|process_one_work / try_to_grab_pending"
                    r")$")

@@ -223,6 +223,35 @@ TEST_F(Dma, UnmappedIova)
 	want("written.mapped", filled(ram.bytes(2 * page - bytes, bytes), 53), true);
 }
 
+/* As migration has it: what a device may have written to, while it writes. */
+TEST_F(Dma, WritesWhileTracking)
+{
+	NEED_DEVICES(1);
+	NEED_EDU();
+	Rig rig = open_dma_rig(1);
+	const Memory ram = Memory::map(8 * page);
+	std::uint64_t dirty = 0;
+
+	map_scratch(rig);
+	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), 0);
+	want_errno("start", rig.container.dirty_start(), 0);
+	device_writes(rig, iova0 + 3 * page, 5);
+	want("written", filled(ram.bytes(3 * page, bytes), 5), true);
+	want_errno("get", rig.container.dirty_get(iova0, ram.size(), &dirty, sizeof(dirty)), 0);
+	/* Whatever the device can reach, as nobody says what it writes to. */
+	want("dirty", hex(dirty), hex(0xff));
+	device_writes(rig, iova0 + 6 * page, 6);
+	dirty = 0;
+	want_errno("again", rig.container.dirty_get(iova0, ram.size(), &dirty, sizeof(dirty)), 0);
+	want("dirty.again", hex(dirty), hex(0xff));
+	want_errno("stop", rig.container.dirty_stop(), 0);
+	want_errno("stopped", rig.container.dirty_get(iova0, ram.size(), &dirty, sizeof(dirty)),
+		EINVAL);
+	want("written.again", filled(ram.bytes(6 * page, bytes), 6), true);
+	want("unmapped", rig.container.unmap_all().value,
+		static_cast<long long>(ram.size() + 3 * page));
+}
+
 /* A transfer that begins in mapped memory and runs out of it. */
 TEST_F(Dma, RunsOutOfMapping)
 {

@@ -89,7 +89,7 @@ trace_end()
 	cd $TRACING/instances/ioctl || exit
 	echo 0 >events/vmt/enable
 	echo 0 >../start/tracing_on
-	cat ../start/trace trace >/out/trace
+	cat ../start/trace trace >"/out/trace.$DRIVER.$CASE"
 	cd - >/dev/null || exit
 	echo >$TRACING/kprobe_events
 	awk -v line="$DRIVER,$CASE,$1" '
@@ -117,7 +117,7 @@ trace_end()
 				exit
 			printf "%s,%.1f,%.1f,%.1f,%.1f\n", line, first - exec, map,
 				gone - stop, unmap
-		}' /out/trace >>/out/times.csv
+		}' "/out/trace.$DRIVER.$CASE" >>/out/times.csv
 }
 
 # ---- a guest ----
@@ -167,6 +167,8 @@ start()
 	exec 6>&-
 	wait_answer
 	same "the guest is up" up "$ANSWER"
+	[ "$(pinned)" -gt 0 ]
+	result $? "its memory is pinned"
 }
 
 # Wait for an answer, as long as QEMU lives. What a "read" has of a line when its time is
@@ -197,6 +199,14 @@ monitor()
 	echo "$*" >&5
 }
 
+# Has the last guest asked for as many as one with an IOMMU does?
+many_maps()
+{
+	count=$(grep -c ' begin: ' "/out/trace.$DRIVER.$CASE")
+	[ "$count" -gt 2000 ]
+	result $? "the guest's IOMMU: $count calls to map and unmap"
+}
+
 # stop quit|kill|off: end the guest in one of these ways
 stop()
 {
@@ -214,11 +224,12 @@ stop()
 	*)	same "QEMU has ended well" 0 $status ;;
 	esac
 	trace_end "$1"
+	[ "$CASE" != viommu ] || many_maps
 	exec 3>&- 4>&- 5>&-
 	nothing_left
 }
 
-# check_disk N: all of a disk is read and written
+# check_disk N: what a disk has is read, and written behind that
 check_disk()
 {
 	slot=$NEXT_SLOT
@@ -261,7 +272,11 @@ thp()
 case_thp()
 {
 	thp always
+	[ "$(group_file $DISK0)" != "$(group_file $CARD)" ]
+	result $? "its devices are of two groups"
 	start -M q35 -m 1G $(passthrough $DISK0) $(passthrough $CARD)
+	[ "$(awk '$1 == "AnonHugePages:" { print $2 }' "/proc/$PID/smaps_rollup")" -gt 900000 ]
+	result $? "its memory is huge pages"
 	check_disk 0
 	check_card
 	stop quit
@@ -288,6 +303,7 @@ case_small_pages()
 		-device virtio-balloon -overcommit mem-lock=on $(passthrough $DISK0)
 	check_disk 0
 	ask load
+	same "its disk is busy" started "$ANSWER"
 	stop kill
 	thp always
 }
@@ -299,6 +315,7 @@ case_giant()
 		$(passthrough $DISK0)
 	check_disk 0
 	ask load
+	same "its disk is busy" started "$ANSWER"
 	stop kill
 }
 
@@ -314,8 +331,10 @@ case_hotplug()
 	monitor device_add pc-dimm,id=dimm,memdev=more
 	wait_until memory $((before + 256))
 	same "memory was added" $((before + 256)) "$ANSWER"
-	ask fill 300
-	same "the memory can be used" $((300 << 20)) "$ANSWER"
+	check_disk 0
+	ask fill 560
+	same "the memory can be used" $((560 << 20)) "$ANSWER"
+	ask fill 0
 	check_disk 0
 	monitor device_add "vfio-pci,host=$DISK1,id=disk1,bus=port1"
 	wait_until disks 2
@@ -344,6 +363,7 @@ case_virtio_mem()
 	monitor qom-set block requested-size 512M
 	wait_until memory 1024
 	same "memory was added" 1024 "$ANSWER"
+	check_disk 0
 	ask fill 600
 	same "the memory can be used" $((600 << 20)) "$ANSWER"
 	check_disk 0
