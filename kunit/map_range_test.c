@@ -1151,31 +1151,36 @@ static void range_killed(struct kunit *test)
 	mapper_done(m);
 }
 
-/* What a map that was killed knew of pfns is of no use to the next one. */
-static void range_killed_pfns(struct kunit *test)
+/* What a worker knew of pfns when it was stopped is of no use to its next chunk. */
+static void range_stale_pfns(struct kunit *test)
 {
 	static const struct whole_case c = {
 		"", { { GB(1), 262144, FAKE_PFN(262144), PIN_LEAF_PUD, 0,
 			FAKE_PFNMAP } }, GB(1), GB(1), MB(8), FAKE_SIZES
 	};
 	struct mapper *m = mapper_make(test, &c, 1);
-	unsigned long charged;
+	struct map_stat_sum sum = { };
+	struct map_work work = { .range = &m->range, .sum = &sum };
+	struct map_chunk single = { };
+	struct map_worker *worker;
 
 	range_tune(2, 0, 1);
-	allow_signal(SIGKILL);
-	fake->mm.on_pin = kill_caller;
-	fake->mm.on_pin_arg = get_current();
-	fake->mm.fail_va = m->range.vaddr;
-	KUNIT_EXPECT_EQ(test, -EINTR, map_range_map(&m->range, &charged));
-	flush_signals(get_current());
-	disallow_signal(SIGKILL);
-	fake->mm.on_pin = NULL;
-	mapper_expect_undone(test, m, 0);
+	KUNIT_ASSERT_EQ(test, 0, map_work_open(&work));
+	map_plan(&work, &single);
+	KUNIT_ASSERT_PTR_EQ(test, &single, work.chunks);
+	worker = map_worker_get(&work);
+	KUNIT_ASSERT_NOT_NULL(test, worker);
+	worker->pc.pfns = (struct pin_run){ .pfn = FAKE_PFN(0), .nr = 512 };
+	map_worker_put(&work, worker);
 
-	KUNIT_ASSERT_EQ(test, 0, map_range_map(&m->range, &charged));
+	map_work_chunk(&work, 0);
+	KUNIT_EXPECT_EQ(test, 0, work.error);
+	KUNIT_EXPECT_TRUE(test, list_is_singular(&work.workers));
 	mapper_reference(test, m);
 	mapper_compare(test, m, m->fd[0]);
-	mapper_unmap(test, m, charged);
+	lockvm_pool_cancel(&work.pool);
+	map_worker_free(worker);
+	mapper_unmap(test, m, 0);
 	mapper_done(m);
 }
 
@@ -1423,7 +1428,7 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE_PARAM(range_no_memory, undo_gen_params),
 	KUNIT_CASE_PARAM(range_page_is_busy, undo_gen_params),
 	KUNIT_CASE_PARAM(range_killed, undo_gen_params),
-	KUNIT_CASE(range_killed_pfns),
+	KUNIT_CASE(range_stale_pfns),
 	KUNIT_CASE(range_killed_tells),
 	KUNIT_CASE(range_fails_soon),
 	KUNIT_CASE(range_not_user_memory),

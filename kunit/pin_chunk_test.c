@@ -445,13 +445,21 @@ static void pin_kind_drop(struct kunit *test)
 {
 	const struct pin_case *c = test->param_value;
 	struct pinner *p = pin_kind_open(test);
-	int ret = pin_chunk_fill(&p->pc);
+	/* As much as there is room for, and of one span */
+	const unsigned long batches[] = { p->pc.batch, 1 };
+	unsigned int i;
 
-	if (ret > 0) {
+	for (i = 0; i < ARRAY_SIZE(batches); i++) {
+		p->pc.batch = batches[i];
+		if (pin_chunk_fill(&p->pc) <= 0)
+			break;
 		pin_chunk_drop(&p->pc);
 		KUNIT_EXPECT_EQ(test, c->va, p->pc.va);
 		KUNIT_EXPECT_EQ(test, 0UL, p->pc.nr_pages);
 		KUNIT_EXPECT_EQ(test, 0U, p->pc.pfns.nr);
+		/* An error behind the batch is not of the next one. */
+		p->pc.error = 0;
+		p->pc.leaf = PIN_LEAF_NONE;
 	}
 	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.nr_pins);
 }
