@@ -673,26 +673,29 @@ static inline bool page_has_pin_only(struct page *page)
 	       !PageCompound(page);
 }
 
-/*
- * Keep the first of some pages until pin_release_flush(): up to one that others
- * hold, too. Returns how many.
- */
+/* Keep a page until pin_release_flush(), unless others hold it, too. */
+static inline bool pin_release_keep_page(struct pin_release *release,
+					 struct page *page)
+{
+	if (!page_has_pin_only(page))
+		return false;
+	get_page(page);
+	release->page[release->nr++] = page;
+	return true;
+}
+
+/* The first of some pages, up to one that others hold. Returns how many. */
 static unsigned long pin_release_keep(struct pin_release *release,
 				      unsigned long pfn, unsigned long nr)
 {
-	struct page *page;
 	unsigned long i;
 
 	if (release->nr == PIN_RELEASE_PAGES)
 		pin_release_flush(release);
 	nr = min(nr, (unsigned long)PIN_RELEASE_PAGES - release->nr);
-	for (i = 0; i < nr; i++) {
-		page = pfn_to_page(pfn + i);
-		if (!page_has_pin_only(page))
+	for (i = 0; i < nr; i++)
+		if (!pin_release_keep_page(release, pfn_to_page(pfn + i)))
 			break;
-		get_page(page);
-		release->page[release->nr++] = page;
-	}
 	return i;
 }
 
@@ -704,10 +707,7 @@ static void pin_release_unpin(struct pin_release *release, unsigned long pfn)
 	if (release->nr_lone == PIN_RELEASE_PAGES ||
 	    release->nr == PIN_RELEASE_PAGES)
 		pin_release_flush(release);
-	if (page_has_pin_only(page)) {
-		get_page(page);
-		release->page[release->nr++] = page;
-	}
+	pin_release_keep_page(release, page);
 	release->lone[release->nr_lone++] = page;
 }
 

@@ -112,8 +112,7 @@ MUTANTS = [
 		release->nr_lone = 0;
 """),
     ("pin_record", "gathers-what-others-hold", "pin_record.c",
-     "		if (!page_has_pin_only(page))\n			break;\n",
-     "		if (!i && !page_has_pin_only(page))\n			break;\n"),
+     "!page_has_pin_only(page)", "false"),
     ("pin_record", "gathers-folios", "pin_record.c",
      "!PageCompound(page)", "true"),
     ("pin_record", "neighbours-not-cleared", "pin_record.c",
