@@ -118,13 +118,12 @@ source_version()
 	printf '%s\n' "$version"
 }
 
-# source_tarball SERIES SUITE DIR [VERSION]: print the path of the source, of what is
-# installed or else of the newest version; fetched into DIR if need be
+# source_tarball SERIES SUITE VERSION DIR: print the path of that version's source, which
+# is fetched into DIR if it is not the one that is installed
 source_tarball()
 {
-	local series=$1 suite=$2 dir=$3 path=usr/src/linux-source-$1.tar.xz version
+	local series=$1 suite=$2 version=$3 dir=$4 path=usr/src/linux-source-$1.tar.xz
 
-	version=${4:-$(source_version "$series" "$suite")}
 	if [[ $(installed_source "$series") == "$version" && -f /$path ]]; then
 		printf '%s\n' "/$path"
 		return
@@ -133,4 +132,20 @@ source_tarball()
 	download_package "linux-source-$series" "$version" "$dir" "$suite"
 	dpkg-deb -x "$dir"/*.deb "$dir"
 	printf '%s\n' "$dir/$path"
+}
+
+# unpack_kernel_source SERIES SUITE VERSION DIR [PATH]...: make DIR of the source; of its
+# PATHs, or of all that a build for x86 reads
+unpack_kernel_source()
+{
+	local series=$1 suite=$2 version=$3 dir=$4 tarball
+	shift 4
+
+	mkdir -- "$dir" "$dir.package"
+	tarball=$(source_tarball "$series" "$suite" "$version" "$dir.package")
+	# Kconfig files of all directories are read, whatever is built.
+	tar -xf "$tarball" -C "$dir" --strip-components=1 \
+		--exclude='*/Documentation/*/*' --exclude='*/tools/testing/*' \
+		--exclude='*/drivers/gpu/drm/*.[ch]' "${@/#/linux-source-$series/}"
+	rm -rf -- "$dir.package"
 }
