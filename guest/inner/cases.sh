@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck disable=SC2046,SC2054,SC2086 # words are meant to split; QEMU likes commas
-# shellcheck disable=SC2317 # cases are called by name
+# shellcheck disable=SC2010,SC2317 # links; cases are called by name
 # shellcheck disable=SC3045 # busybox has read -t
 #
 # Runs in the outer guest: start unmodified QEMU guests with passthrough devices, on
@@ -16,14 +16,14 @@
 DISK0=0000:00:05.0
 DISK1=0000:00:06.0
 CARD=0000:00:07.0
+WHOLE_DISK=0000:00:08.0
 
 QEMU=/test/qemu-system-x86_64
+FIRMWARE="-L /test/firmware"
 TRACING=/sys/kernel/tracing
-ANSWER_SECONDS=120
+STOP_SECONDS=200
 NEXT_SLOT=0
-# What takes long and is not of interest: the tests of the kernel's own ciphers. (So do
-# devices that a guest finds: it gets few.)
-KERNEL_ARGS="console=ttyS0 panic=-1 quiet cryptomgr.notests no_timer_check tsc=reliable"
+WHOLE_PASS=0
 
 # shellcheck source=SCRIPTDIR/report.sh
 . /test/report.sh
@@ -122,75 +122,85 @@ trace_end()
 
 # ---- a guest ----
 
-# While there is a guest, even one that never runs, KVM does not patch the kernel's code
-# when others come and go. An emulated CPU that comes upon code which another one patches
-# stays there, now and then.
-hold_keys()
+# as_user KIB COMMAND...: as a user who may lock so much memory; replaces this shell
+as_user()
 {
-	$QEMU -L /test/firmware -nodefaults -no-user-config -display none -monitor none \
-		-M q35 -m 16M -accel kvm -cpu host -S 2>/out/holder &
-	HOLDER=$!
+	ulimit -l "$1"
+	shift
+	exec /test/setpriv --reuid 1000 --regid 1000 --clear-groups "$@"
+}
+
+# locked PID: how much memory is charged to it, in KiB
+locked()
+{
+	awk '$1 == "VmLck:" { print $2 }' "/proc/$1/status"
 }
 
 # start [-u KIB] ARGUMENT...: start one with the kernel arguments in $APPEND, and wait
 # until it is up. With -u, as a user who may lock so much memory.
 start()
 {
-	limit=
-	[ "$1" != -u ] || { limit=$2; shift 2; }
+	as='exec'
+	[ "$1" != -u ] || { as="as_user $2"; shift 2; }
 
-	rm -f /tmp/agent.* /tmp/monitor.*
-	mkfifo /tmp/agent.in /tmp/agent.out /tmp/monitor.in /tmp/monitor.out
+	rm -f /tmp/monitor.*
+	mkfifo /tmp/monitor.in /tmp/monitor.out
 	: >"/out/console.$DRIVER.$CASE"
-	chmod 666 /tmp/agent.* /tmp/monitor.* "/out/console.$DRIVER.$CASE"
-	# What QEMU writes ends with QEMU: no one else has it open for that once it runs.
-	# shellcheck disable=SC2094
-	exec 3<>/tmp/agent.in 6<>/tmp/agent.out 4</tmp/agent.out 5<>/tmp/monitor.in
+	chmod 666 /tmp/monitor.* "/out/console.$DRIVER.$CASE"
+	agent_open
+	exec 5<>/tmp/monitor.in
 	cat 6>&- </tmp/monitor.out >"/out/monitor.$DRIVER.$CASE" &
 
 	trace_begin
-	set -- $QEMU -L /test/firmware -nodefaults -no-user-config -display none \
-		-machine sata=off,smbus=off,vmport=off \
-		-accel kvm -cpu host -kernel /test/vmlinux -initrd /test/inner.cpio \
-		-append "$KERNEL_ARGS $APPEND" \
-		-serial "file:/out/console.$DRIVER.$CASE" \
-		-chardev pipe,id=agent,path=/tmp/agent -serial chardev:agent \
-		-chardev pipe,id=monitor,path=/tmp/monitor -mon chardev=monitor "$@"
 	(
-		[ -z "$limit" ] || {
-			ulimit -l "$limit"
-			set -- /test/setpriv --reuid 1000 --regid 1000 --clear-groups "$@"
-		}
-		exec "$@" 4<&-
+		$as $QEMU $FIRMWARE $GUEST_ARGS -machine sata=off,smbus=off,vmport=off \
+			-kernel /test/vmlinux -initrd /test/inner.cpio \
+			-append "$KERNEL_ARGS $APPEND" \
+			-serial "file:/out/console.$DRIVER.$CASE" $AGENT_ARGS \
+			-chardev pipe,id=monitor,path=/tmp/monitor -mon chardev=monitor \
+			"$@" 4<&-
 	) 2>"/out/qemu.$DRIVER.$CASE" &
 	PID=$!
-	exec 6>&-
+	agent_started
 	wait_answer
 	same "the guest is up" up "$ANSWER"
 	[ "$(pinned)" -gt 0 ]
 	result $? "its memory is pinned"
+	# With an IOMMU of its own it has mapped what its driver has in use just now.
+	[ "$CASE" = viommu ] || charged "$(locked $PID)"
 }
 
-# Wait for an answer, as long as QEMU lives. What a "read" has of a line when its time is
-# over is lost: there is one, not one a second.
-wait_answer()
+# charged KIB: what both drivers are to have charged alike at this point of a case
+charged()
 {
-	while read -r -t $ANSWER_SECONDS line <&4; do
-		case $line in
-		"= "*)
-			ANSWER=${line#= }
-			return
-			;;
-		esac
-	done
-	ANSWER=nothing
+	[ "${1:-0}" -gt 0 ]
+	result $? "memory is charged to QEMU: $1 KiB"
+	CHARGED="$CHARGED $1"
 }
 
-# ask COMMAND...: have the guest do something
-ask()
+# refused KIB ARGUMENT...: this is not enough memory to lock for a user
+refused()
 {
-	echo "$*" >&3
-	wait_answer
+	limit=$1
+	shift
+	(
+		as_user "$limit" $QEMU $FIRMWARE $GUEST_ARGS -monitor none -S "$@"
+	) 2>/tmp/refused.log &
+	PID=$!
+	limit_time $PID
+	wait $PID
+	same "QEMU does not start with a limit of $limit KiB" 1 $?
+	kill $LIMIT
+	grep -q 'vfio_dma_map.*Cannot allocate memory' /tmp/refused.log
+	result $? "it says: $(grep -o 'vfio_dma_map.*' /tmp/refused.log | head -n 1)"
+	nothing_left
+}
+
+# limit_time PID: kill it if it takes too long; sets LIMIT, to be killed before that
+limit_time()
+{
+	(sleep $STOP_SECONDS && kill -9 "$1") 3>&- 4>&- 5>&- >/dev/null 2>&1 &
+	LIMIT=$!
 }
 
 # monitor COMMAND...
@@ -216,16 +226,19 @@ stop()
 	kill)	kill -9 $PID ;;
 	off)	echo off >&3 ;;
 	esac
+	limit_time $PID
 	wait $PID
 	status=$?
 	mark gone
+	kill $LIMIT
 	case $1 in
 	kill)	same "QEMU was killed" 137 $status ;;
 	*)	same "QEMU has ended well" 0 $status ;;
 	esac
 	trace_end "$1"
 	[ "$CASE" != viommu ] || many_maps
-	exec 3>&- 4>&- 5>&-
+	agent_close
+	exec 5>&-
 	nothing_left
 }
 
@@ -235,9 +248,20 @@ check_disk()
 	slot=$NEXT_SLOT
 	NEXT_SLOT=$((NEXT_SLOT + 1))
 	sum=$(cat "/test/disk$1.md5")
-	ask disk 0 $slot
+	ask disk "$1" $slot
 	same "disk $1: read, written, read again" "$sum $sum" "$ANSWER"
 	echo "$1 $slot" >>/out/slots
+}
+
+# check_whole_disk: all that a disk has is read and written through the guest's page
+# cache, each byte larger by one each time
+check_whole_disk()
+{
+	set -- $(sed -n "$((WHOLE_PASS + 1)),$((WHOLE_PASS + 2))p" /test/whole.md5)
+	WHOLE_PASS=$((WHOLE_PASS + 1))
+	ask whole 2
+	same "a whole disk: read, written, read again" "$1 $2" "$ANSWER"
+	echo $WHOLE_PASS >/out/whole
 }
 
 # check_card: data goes out through it, and other data comes in
@@ -282,16 +306,20 @@ case_thp()
 	stop quit
 }
 
-# A guest that has no more memory locked than it must, started by a user.
+# A guest started by a user, who may lock just as much memory as it needs.
 case_hugetlb()
 {
-	enough=$((512 * 1024 + 16 * 1024))
-	chmod 666 /dev/kvm "$(group_file $DISK0)"
+	chmod 666 /dev/kvm "$(group_file $DISK0)" "$(group_file $WHOLE_DISK)"
 	chmod 777 /hugetlbfs/2M
-	start -u $enough -M q35,memory-backend=ram -m 512M -object \
+	set -- -M q35,memory-backend=ram -m 512M -object \
 		memory-backend-file,id=ram,size=512M,mem-path=/hugetlbfs/2M,prealloc=on,prealloc-threads=2 \
-		$(passthrough $DISK0)
+		$(passthrough $DISK0) $(passthrough $WHOLE_DISK)
+	# Both devices are in one container.
+	enough=$((512 * 1024))
+	refused $((enough - 4)) "$@"
+	start -u $enough "$@"
 	check_disk 0
+	check_whole_disk
 	stop off
 }
 
@@ -342,6 +370,16 @@ case_hotplug()
 	monitor device_del disk0
 	wait_until disks 1
 	same "a disk was taken away" 1 "$ANSWER"
+	check_disk 1
+	monitor device_del disk1
+	wait_until disks 0
+	same "the last disk was taken away" 0 "$ANSWER"
+	wait_unused
+	nothing_left
+	monitor device_add "vfio-pci,host=$DISK1,id=again,bus=port1"
+	wait_until disks 1
+	same "a disk was added" 1 "$ANSWER"
+	charged "$(locked $PID)"
 	ask reboot
 	same "the guest was started again" up "$ANSWER"
 	check_disk 1
@@ -388,31 +426,44 @@ wait_until()
 	done
 }
 
+# wait_unused: QEMU gives a device back some time after the guest has
+wait_unused()
+{
+	attempts=0
+	while [ "$(users)" != 0 ] && [ $attempts -lt 100 ]; do
+		usleep 100000
+		attempts=$((attempts + 1))
+	done
+}
+
 # The guest has an IOMMU itself: each of its mappings is one of ours.
 case_viommu()
 {
 	APPEND="intel_iommu=on iommu=nopt iommu.strict=1"
 	start -M q35,kernel-irqchip=split -m 512M \
-		-device intel-iommu,intremap=on,caching-mode=on $(passthrough $DISK0)
+		-device intel-iommu,intremap=on,caching-mode=on \
+		$(passthrough $DISK0) $(passthrough $DISK1)
 	APPEND=
 	ask iommu
 	[ "$ANSWER" -gt 0 ]
 	result $? "the guest uses its IOMMU ($ANSWER groups)"
+	same "each disk has a container" 2 "$(ls -l /proc/$PID/fd | grep -c '/dev/vfio/vfio$')"
 	check_disk 0
+	check_disk 1
 	stop off
 }
 
 # ---- all ----
 
 cd /test || exit
-modprobe kvm-amd || exit
 ip link set lo up
-vfio-bind $DISK0 $DISK1 $CARD || exit
+vfio-bind $DISK0 $DISK1 $CARD $WHOLE_DISK || exit
 : >/out/slots
 echo driver,case,end,start_ms,map_ms,stop_ms,unmap_ms >/out/times.csv
 APPEND=
+modprobe kvm-amd || exit
 trace_setup
-hold_keys
+hold_keys $QEMU $FIRMWARE || exit
 # virtio-iommu comes without interrupt remapping.
 unsafe=
 for iommu in /sys/bus/virtio/drivers/virtio_iommu/virtio*; do
@@ -421,11 +472,15 @@ done
 # In turn, as the second finds more of what the emulator has translated.
 drivers="stock mt"
 for CASE; do
+	first=
 	for DRIVER in $drivers; do
 		backend "$DRIVER" $unsafe || exit
+		CHARGED=
 		"case_$CASE"
+		[ -z "$first" ] || same "as much is charged as by the other driver" "$first" "$CHARGED"
+		first=$CHARGED
 	done
 	drivers="${drivers#* } ${drivers% *}"
 done
-kill $HOLDER
+kill $KEYS
 exit $FAILED

@@ -5,6 +5,9 @@
 # For scripts in the guest that use VFIO on both drivers: "ok" and "not ok" lines for
 # what holds of $DRIVER in $CASE. FAILED tells whether there was a "not ok".
 
+# shellcheck source=SCRIPTDIR/common.sh
+. /test/common.sh
+
 FAILED=0
 
 result()
@@ -24,14 +27,6 @@ same()
 {
 	[ "$2" = "$3" ]
 	result $? "$1$([ "$2" = "$3" ] || echo ": $3, not $2")"
-}
-
-pinned()
-{
-	# What CPUs have counted by themselves
-	echo 1 >/proc/sys/vm/stat_refresh
-	awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
-		END { print n + 0 }' /proc/vmstat
 }
 
 users()

@@ -18,6 +18,9 @@ DISK=0000:00:1e.0
 MODULE=/lib/modules/$RELEASE/updates/dkms/$MT.ko
 FAILED=0
 
+# shellcheck source=SCRIPTDIR/../../guest/inner/common.sh
+. /test/common.sh
+
 # report STATUS TEXT
 report()
 {
@@ -139,64 +142,24 @@ release()
 	wait "$HOLDER" 2>/dev/null
 }
 
-# answer: set $ANSWER to what the guest in the guest says
-answer()
-{
-	local line
-
-	ANSWER=nothing
-	while read -r -t 120 line <&9; do
-		[[ $line == "= "* ]] || continue
-		ANSWER=${line#= }
-		return
-	done
-}
-
-pinned()
-{
-	echo 1 >/proc/sys/vm/stat_refresh
-	awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
-		END { print n + 0 }' /proc/vmstat
-}
-
-# While there is a guest, even one that never runs, KVM does not patch the kernel's code
-# when another comes and goes: guest/inner/cases.sh says why.
-hold_keys()
-{
-	local tries
-
-	modprobe kvm-amd
-	qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -M q35 \
-		-m 16M -accel kvm -cpu host -S >/tmp/log 2>&1 &
-	KEYS=$!
-	for ((tries = 0; tries < 100; tries++)); do
-		[[ -z $(find "/proc/$KEYS/fd" -lname 'anon_inode:kvm-vcpu*') ]] || return 0
-		sleep 0.2
-	done
-	report 1 "a guest that does nothing"
-}
-
 # guest DRIVER: Debian's QEMU starts a guest that has a disk of this machine
 guest()
 {
 	local sum qemu bound=/sys/bus/pci/devices/$DISK/driver_override
 
-	[[ -n ${KEYS-} ]] || hold_keys
+	if [[ -z ${KEYS-} ]]; then
+		hold_keys qemu-system-x86_64 || report 1 "a guest that does nothing"
+	fi
 	sum=$(cat /test/disk.md5)
 	sh /test/vfio-bind "$DISK"
-	mkfifo /tmp/agent.in /tmp/agent.out
-	# Only QEMU keeps the end that it writes to, so that its end is seen.
-	# shellcheck disable=SC2094 # a pipe
-	exec 8<>/tmp/agent.in 7<>/tmp/agent.out 9</tmp/agent.out
-	qemu-system-x86_64 -nodefaults -no-user-config -display none -M q35 -m 512M \
-		-accel kvm -cpu host -kernel /test/vmlinux -initrd /test/inner.cpio \
-		-append "console=ttyS0 panic=-1 quiet cryptomgr.notests no_timer_check tsc=reliable" \
-		-serial "file:/out/console.$1" \
-		-chardev pipe,id=agent,path=/tmp/agent -serial chardev:agent \
-		-device "vfio-pci,host=$DISK" >/tmp/qemu.log 2>&1 9<&- &
+	agent_open
+	qemu-system-x86_64 $GUEST_ARGS -M q35 -m 512M \
+		-kernel /test/vmlinux -initrd /test/inner.cpio -append "$KERNEL_ARGS" \
+		-serial "file:/out/console.$1" $AGENT_ARGS \
+		-device "vfio-pci,host=$DISK" >/tmp/qemu.log 2>&1 4<&- &
 	qemu=$!
-	exec 7>&-
-	answer
+	agent_started
+	wait_answer
 	same "a guest with a disk of ours is up" up "$ANSWER"
 	sed 's/^/# qemu: /' /tmp/qemu.log
 	[[ $1 != "$MT" ]] || same "... status: on which driver" "qemu-system-x86 $1" \
@@ -204,16 +167,14 @@ guest()
 	same "... the container is this driver's" 1 "$(cat "/sys/module/$1/refcnt")"
 	[[ $(pinned) -gt 0 ]]
 	report $? "... which has pinned its memory ($(pinned) pins)"
-	echo "disk 0 0" >&8
-	answer
+	ask disk 0 0
 	same "... what it reads of the disk, and has written" "$sum $sum" "$ANSWER"
 	[[ $ANSWER != nothing ]] || kill -9 $qemu
-	echo off >&8
+	echo off >&3
 	wait $qemu
 	same "... QEMU has ended well" 0 $?
 	same "... nothing is pinned" 0 "$(pinned)"
-	exec 8>&- 9>&-
-	rm /tmp/agent.*
+	agent_close
 	echo "$DISK" >/sys/bus/pci/drivers/vfio-pci/unbind
 	echo >"$bound"
 }
