@@ -21,7 +21,6 @@ WHOLE_DISK=0000:00:08.0
 QEMU=/test/qemu-system-x86_64
 FIRMWARE="-L /test/firmware"
 TRACING=/sys/kernel/tracing
-STOP_SECONDS=200
 NEXT_SLOT=0
 WHOLE_PASS=0
 
@@ -194,13 +193,6 @@ refused()
 	grep -q 'vfio_dma_map.*Cannot allocate memory' /tmp/refused.log
 	result $? "it says: $(grep -o 'vfio_dma_map.*' /tmp/refused.log | head -n 1)"
 	nothing_left
-}
-
-# limit_time PID: kill it if it takes too long; sets LIMIT, to be killed before that
-limit_time()
-{
-	(sleep $STOP_SECONDS && kill -9 "$1") 3>&- 4>&- 5>&- >/dev/null 2>&1 &
-	LIMIT=$!
 }
 
 # monitor COMMAND...

@@ -9,6 +9,7 @@
 # guest/inner/init. Descriptor 3 is what it is told by, 4 is where it answers.
 
 ANSWER_SECONDS=120
+STOP_SECONDS=200
 
 # What every guest has. What takes long and is not of interest: the tests of the kernel's
 # own ciphers. (So do devices that a guest finds: it gets few.)
@@ -23,6 +24,13 @@ pinned()
 	echo 1 >/proc/sys/vm/stat_refresh
 	awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
 		END { print n + 0 }' /proc/vmstat
+}
+
+# limit_time PID: kill it if it takes too long; sets LIMIT, to be killed when it did not
+limit_time()
+{
+	(sleep $STOP_SECONDS && kill -9 "$1") 3>&- 4>&- 5>&- >/dev/null 2>&1 &
+	LIMIT=$!
 }
 
 # hold_keys QEMU...: while there is a guest, even one that never runs, KVM does not patch
