@@ -246,7 +246,8 @@ enum map_stat_slow map_stat_why_slow(const struct map_stat_sum *sum,
 	if (throttled)
 		return MAP_STAT_THROTTLED;
 	if (sum->size >= MAP_STAT_BIG && sum->ptes > pages / 2)
-		return MAP_STAT_SMALL_PAGES;
+		return sum->pins.fallbacks[MAP_FALLBACK_OFF] ?
+		       MAP_STAT_LEAVES_OFF : MAP_STAT_SMALL_PAGES;
 	return few_cpus ? MAP_STAT_FEW_CPUS : MAP_STAT_NOT_SLOW;
 }
 
@@ -266,6 +267,8 @@ void map_stat_tell_slow(const struct map_stat_sum *sum, bool throttled,
 	static const char *const why[] = {
 		[MAP_STAT_THROTTLED] =
 			"its memory cgroup is at memory.high",
+		[MAP_STAT_LEAVES_OFF] =
+			"disable_hugepages is on, each page is mapped alone",
 		[MAP_STAT_SMALL_PAGES] =
 			"most of it is in pages of 4 KiB, huge pages take less",
 		[MAP_STAT_FEW_CPUS] =

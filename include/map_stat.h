@@ -85,12 +85,14 @@ enum map_stat_item {
  * enum map_stat_slow - why a map took long, if the administrator can change it
  * @MAP_STAT_NOT_SLOW: it did not, or for no such reason
  * @MAP_STAT_THROTTLED: its memory cgroup is at memory.high
+ * @MAP_STAT_LEAVES_OFF: disable_hugepages has most of it in small pages
  * @MAP_STAT_SMALL_PAGES: most of it is in small pages
  * @MAP_STAT_FEW_CPUS: with all CPUs, it would have had twice as many threads
  */
 enum map_stat_slow {
 	MAP_STAT_NOT_SLOW,
 	MAP_STAT_THROTTLED,
+	MAP_STAT_LEAVES_OFF,
 	MAP_STAT_SMALL_PAGES,
 	MAP_STAT_FEW_CPUS,
 };

@@ -171,6 +171,7 @@ static const struct slow_case {
 	bool throttled;
 	bool few_cpus;
 	enum map_stat_slow slow;
+	bool leaves_off;
 } slows[] = {
 	{ "quick, of small pages", SECOND, GIB, GIB, true, true,
 	  MAP_STAT_NOT_SLOW },
@@ -186,6 +187,10 @@ static const struct slow_case {
 	  MAP_STAT_FEW_CPUS },
 	{ "small pages come first", 2 * SECOND, GIB, GIB, false, true,
 	  MAP_STAT_SMALL_PAGES },
+	{ "huge pages are not wanted", 2 * SECOND, GIB, GIB, false, true,
+	  MAP_STAT_LEAVES_OFF, .leaves_off = true },
+	{ "not wanted, though there are none", 2 * SECOND, GIB - 1, GIB - 1,
+	  false, true, MAP_STAT_FEW_CPUS, .leaves_off = true },
 	{ "a limit of memory even more so", 2 * SECOND, GIB, GIB, true, true,
 	  MAP_STAT_THROTTLED },
 	{ "a limit of memory, however small", 2 * SECOND, 1, 1, true, false,
@@ -208,6 +213,7 @@ static void stat_slow(struct kunit *test)
 		.size = c->pages << PAGE_SHIFT,
 		.ns = c->ns,
 		.ptes = c->ptes,
+		.pins.fallbacks[MAP_FALLBACK_OFF] = c->leaves_off,
 	};
 
 	KUNIT_EXPECT_EQ(test, c->slow,
