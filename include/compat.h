@@ -26,6 +26,15 @@
 #error "and what has changed in vfio_iommu_type1.c: doc/kernels.md says how"
 #endif
 
+/*
+ * Of these, the number says too little: what was backported to them, the private
+ * interface not excepted, does not show in it.
+ */
+#if defined(RHEL_RELEASE_CODE) || defined(CONFIG_SUSE_KERNEL)
+#error "vfio_mt_type1: a vendor's kernel, with changes from other releases"
+#error "check it as a series of its own: doc/kernels.md says how"
+#endif
+
 #ifndef CONFIG_64BIT
 #error "vfio_mt_type1: 64-bit kernels only"
 #endif
