@@ -246,7 +246,7 @@ case_status()
 	sh /test/vfio-bind "$DEVICE"
 	hold
 	same "status: what new containers get" $MT "$(json '$s->{new_containers}{driver}')"
-	same "status: how many it has" "1 0" "$(json 'join " ", map { $_->{containers} } @{$s->{drivers}}')"
+	same "status: what refers to each" "1 0" "$(json 'join " ", map { $_->{references} } @{$s->{drivers}}')"
 	same "status: the process's driver" "$HOLDER perl 1 $MT" \
 		"$(json 'join " ", map { @$_{qw(pid command containers driver)} } @{$s->{processes}}')"
 	same "status: the device" "$DEVICE vfio-pci" \
@@ -264,6 +264,14 @@ case_status()
 	only_loaded $MT $STOCK
 	report $? "... and changes nothing"
 	release
+	mount -t debugfs debugfs /sys/kernel/debug
+	exec 5</sys/kernel/debug/vfio_mt/stats
+	refuse "switch stock refuses while ours has a file open" vfio-mt switch stock
+	says "no process has a container"
+	only_loaded $MT $STOCK
+	report $? "... and changes nothing"
+	exec 5<&-
+	umount /sys/kernel/debug
 }
 
 case_guest()
@@ -280,7 +288,7 @@ case_switch()
 	only_loaded $STOCK $MT
 	report $? "... and ours is gone"
 	try "the stock driver answers" answers stock
-	same "status says why" "/run/modprobe.d/vfio_mt_type1.conf says so (vfio-mt switch stock, until the next boot)" \
+	same "status says why" "/run/modprobe.d/vfio_mt_type1.conf says so (vfio-mt switch, until the next boot)" \
 		"$(json '$s->{new_containers}{why}')"
 	unload
 	modprobe vfio-pci
@@ -292,6 +300,43 @@ case_switch()
 	same "... with the options of both" "1234 3" \
 		"$(parameter dma_entry_limit) $(parameter max_threads)"
 	try "our driver answers again" answers mt
+	refuse "users cannot keep the tool from working" setpriv --reuid 65534 --regid 65534 \
+		--clear-groups flock -n /run/vfio-mt.lock true
+	unload
+	try "switch mt to a file, with a package and nothing loaded" vfio-mt switch mt --module /tmp/signed.ko
+	only_loaded $MT $STOCK
+	report $? "... loads it"
+	[[ -s /run/modprobe.d/$MT.conf ]]
+	report $? "... and tells modprobe"
+	unload
+	try "modprobe vfio-pci, after it was unloaded" modprobe vfio-pci
+	only_loaded $STOCK $MT
+	report $? "... loads a driver all the same"
+	echo "install $STOCK /bin/false" >/etc/modprobe.d/a.conf
+	rm /run/modprobe.d/$MT.conf
+	same "status: an administrator's own rule" 'modprobe has another rule: "install vfio_iommu_type1 /bin/false"' \
+		"$(json '$s->{new_containers}{why}')"
+	rm /etc/modprobe.d/a.conf
+	try "switch mt" vfio-mt switch mt
+	only_loaded $MT $STOCK
+	report $? "... and ours is there"
+}
+
+# Where the module is not for a kernel, that is installed as if it were not there.
+case_kernels()
+{
+	local release dir
+
+	for release in 6.6.0-1-amd64 6.1.0-1-without; do
+		dir=/lib/modules/$release
+		mkdir -p "$dir/build/include"
+		printf '%s\n' CONFIG_MODULES=y CONFIG_VFIO=m >"$dir/build/.config"
+		[[ $release == *-without ]] || echo CONFIG_VFIO_IOMMU_TYPE1=m >>"$dir/build/.config"
+		try "dkms, for the kernel $release" dkms autoinstall -k "$release"
+		! dkms status | grep -qF "$release"
+		report $? "... has nothing to do"
+		rm -r "$dir"
+	done
 }
 
 case_initramfs()
@@ -424,7 +469,7 @@ mkdir -p /run /tmp
 mount -t tmpfs tmpfs /run
 mkdir -p /run/lock
 [[ $# -gt 0 ]] ||
-	set -- install load status guest switch initramfs upgrade remove checkout signatures
+	set -- install load status guest switch kernels initramfs upgrade remove checkout signatures
 for case; do
 	declare -F "case_$case" >/dev/null || { echo "not ok - no such case: $case"; exit 1; }
 	echo "# $case, after $SECONDS s"
