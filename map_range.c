@@ -147,6 +147,7 @@ static struct kmem_cache *map_worker_cache;
  * @leaves: huge leaves may be pinned as a whole
  * @alone: nobody else may charge to the mm
  * @threads: most threads that may work on it
+ * @estimate: how long it takes, in nanoseconds; 0 if nobody wanted to know
  * @sum: what it comes to
  * @chunks: the chunks in order
  * @nr: how many
@@ -165,6 +166,7 @@ struct map_work {
 	bool leaves;
 	bool alone;
 	unsigned int threads;
+	u64 estimate;
 	struct map_stat_sum *sum;
 	struct map_chunk *chunks;
 	unsigned long nr;
@@ -639,14 +641,31 @@ static unsigned int map_threads(struct map_work *work)
 		      map_job_threads(READ_ONCE(map_tune.max_threads)));
 	if (worth < 2)
 		return 1;
-	if (us)
-		worth = min(worth, div64_u64(map_estimate_ns(work),
-					     us * 1000ULL) + 1);
+	if (us) {
+		work->estimate = map_estimate_ns(work);
+		worth = min(worth, div64_u64(work->estimate, us * 1000ULL) + 1);
+	}
 	if (worth < 2)
 		return 1;
 	work->in_process = !work->from &&
 			   map_job_is_in_process(work->range->owner.mm);
 	return map_is_for_caller(work) ? 1 : worth;
+}
+
+/*
+ * The least that a chunk has, of which @most is enough: threads wait for the one that has
+ * the last chunk. What is worth a helper is worth a chunk; of cold memory that is little.
+ */
+static unsigned long map_least_chunk(const struct map_work *work,
+				     unsigned long most)
+{
+	u64 ns = READ_ONCE(map_tune.helper_us) * 1000ULL, least;
+
+	if (work->estimate <= ns)
+		return most;
+	least = mul_u64_u64_div_u64(work->range->size, ns, work->estimate);
+	return clamp_t(u64, round_up(least, PIN_SPAN_SIZE), PIN_SPAN_SIZE,
+		       most);
 }
 
 /* Where a cut wanted at @va goes: on a leaf boundary. */
@@ -719,6 +738,7 @@ static void map_plan(struct map_work *work, struct map_chunk *single)
 			  MAP_CHUNK_MAX);
 	work->threads = map_threads(work);
 	if (work->threads > 1) {
+		min_chunk = map_least_chunk(work, min_chunk);
 		nr = map_cut_all(work, min_chunk, NULL, ULONG_MAX);
 		work->chunks = kvcalloc(nr, sizeof(*work->chunks),
 					GFP_KERNEL_ACCOUNT | __GFP_NOWARN);

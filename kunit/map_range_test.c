@@ -337,6 +337,67 @@ static void range_threads(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, 1U, map_threads(&work));
 }
 
+/* ---- how little a chunk has ---- */
+
+static const struct least_case {
+	const char *desc;
+	unsigned long size;
+	u64 estimate;
+	unsigned int helper_us;
+	unsigned long least;
+} leasts[] = {
+	{ "not estimated", GB(1), 0, 500, MB(16) },
+	{ "all of it is not worth a helper", GB(1), 500000, 500, MB(16) },
+	{ "huge pages", GB(64), 64 * 512 * 400, 500, MB(16) },
+	{ "small pages", GB(1), 512 * 40000, 500, MB(16) },
+	{ "cold", GB(1), 512 * 200000, 500, MB(6) },
+	{ "half of it cold", GB(1), 512 * 120000, 500, MB(10) },
+	{ "cold, helpers are cheap", GB(1), 512 * 200000, 1, MB(2) },
+	{ "cold, helpers are free", GB(1), 512 * 200000, 0, MB(2) },
+	{ "cold, all that there can be", 1UL << 63, 200000ULL << 42, 500,
+	  MB(6) },
+};
+
+static void least_desc(const struct least_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(least, leasts, least_desc);
+
+static void range_least(struct kunit *test)
+{
+	const struct least_case *c = test->param_value;
+	struct map_range range = { .size = c->size };
+	struct map_work work = { .range = &range, .estimate = c->estimate };
+
+	range_tune(16, c->helper_us, 0);
+	KUNIT_EXPECT_EQ(test, c->least, map_least_chunk(&work, MB(16)));
+}
+
+/* What is estimated to be planned by, and that the plan goes by it. */
+static void range_plan_cold(struct kunit *test)
+{
+	struct fake_area area = { GB(1), 262144, FAKE_PFN(0), PIN_LEAF_PTE, 0,
+				  FAKE_COLD };
+	struct map_range range = { GB(1), GB(1), GB(1) };
+	struct map_work work = { .range = &range };
+	struct map_chunk single, *last;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU has no helpers");
+	fake_mm_setup(&area, 1);
+	range.owner.mm = fake->mm.mm;
+	range_tune(16, 500, 0);
+	map_plan(&work, &single);
+	KUNIT_EXPECT_EQ(test, 512 * 200000ULL, work.estimate);
+	KUNIT_ASSERT_GT(test, work.nr, 2UL);
+	last = &work.chunks[work.nr - 1];
+	KUNIT_EXPECT_LE(test, last->end - last->va, MB(6));
+	KUNIT_EXPECT_GE(test, work.chunks->end - work.chunks->va, MB(16));
+	kvfree(work.chunks);
+}
+
 /*
  * Where helpers would charge huge pages to somebody else, the caller faults them
  * in itself: all of a range that has any. A copy faults nothing in.
@@ -1413,6 +1474,8 @@ static struct kunit_case range_cases[] = {
 	KUNIT_CASE_PARAM(range_chunk_size, chunk_gen_params),
 	KUNIT_CASE_PARAM(range_plan, plan_gen_params),
 	KUNIT_CASE_PARAM(range_threads, threads_gen_params),
+	KUNIT_CASE_PARAM(range_least, least_gen_params),
+	KUNIT_CASE(range_plan_cold),
 	KUNIT_CASE_PARAM(range_for_caller, caller_gen_params),
 	KUNIT_CASE_PARAM(range_whole_alone, whole_gen_params),
 	KUNIT_CASE_PARAM(range_whole_threads, whole_gen_params),
