@@ -231,7 +231,8 @@ void map_stat_unmap(unsigned int threads, u64 ns)
  * @throttled: its memory cgroup is at memory.high
  * @few_cpus: with all CPUs, it would have had twice as many threads
  *
- * With what is looked for, a map would take half of the time or less.
+ * With what is looked for, a map would take half of the time or less; of disable_hugepages,
+ * that holds if there are huge pages, which nobody has looked for then.
  *
  * Context: Any.
  * Return: The first reason that applies, in the order of the enum.

@@ -189,7 +189,7 @@ refused()
 	limit_time $PID
 	wait $PID
 	same "QEMU does not start with a limit of $limit KiB" 1 $?
-	kill $LIMIT
+	kill -- $LIMIT
 	grep -q 'vfio_dma_map.*Cannot allocate memory' /tmp/refused.log
 	result $? "it says: $(grep -o 'vfio_dma_map.*' /tmp/refused.log | head -n 1)"
 	nothing_left
@@ -222,7 +222,7 @@ stop()
 	wait $PID
 	status=$?
 	mark gone
-	kill $LIMIT
+	kill -- $LIMIT
 	case $1 in
 	kill)	same "QEMU was killed" 137 $status ;;
 	*)	same "QEMU has ended well" 0 $status ;;

@@ -26,11 +26,12 @@ pinned()
 		END { print n + 0 }' /proc/vmstat
 }
 
-# limit_time PID: kill it if it takes too long; sets LIMIT, to be killed when it did not
+# limit_time PID: kill it if it takes too long; sets LIMIT, to be killed when it did not,
+# by "kill -- $LIMIT": a group of processes
 limit_time()
 {
-	(sleep $STOP_SECONDS && kill -9 "$1") 3>&- 4>&- 5>&- >/dev/null 2>&1 &
-	LIMIT=$!
+	setsid sh -c "sleep $STOP_SECONDS; kill -9 $1" 3>&- 4>&- 5>&- >/dev/null 2>&1 &
+	LIMIT=-$!
 }
 
 # hold_keys QEMU...: while there is a guest, even one that never runs, KVM does not patch

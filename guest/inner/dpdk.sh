@@ -22,6 +22,7 @@ SECONDS_MAX=120
 next_card()
 {
 	CASE=$1
+	RECEIVED=
 	DEVICE=0000:00:$(printf %02x $CARD).0
 	CARD=$((CARD + 1))
 	vfio-bind "$DEVICE" || { result 1 "the card is bound"; return 1; }
@@ -54,7 +55,7 @@ ended()
 	limit_time "$1"
 	wait "$1"
 	same "it has ended well" 0 $?
-	kill $LIMIT
+	kill -- $LIMIT
 	[ "${RECEIVED:-0}" -ge "$FRAMES" ]
 	result $? "frames were received: ${RECEIVED:-none}"
 	nothing_left

@@ -313,7 +313,6 @@ case_switch()
 	only_loaded $STOCK $MT
 	report $? "... loads a driver all the same"
 	echo "install $STOCK /bin/false" >/etc/modprobe.d/a.conf
-	rm /run/modprobe.d/$MT.conf
 	same "status: an administrator's own rule" 'modprobe has another rule: "install vfio_iommu_type1 /bin/false"' \
 		"$(json '$s->{new_containers}{why}')"
 	rm /etc/modprobe.d/a.conf

@@ -39,6 +39,9 @@ ln -sfn "/usr/src/linux-headers-$release" "/lib/modules/$release/build"
 mkdir -p $root/boot
 cp "$root/usr/src/linux-headers-$release/.config" "$root/boot/config-$release"
 
+# Or apt has a path of its own for what it runs.
+echo 'DPkg::Path "/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin";' >$root/etc/apt/apt.conf.d/ccache
+
 exec chroot $root env -i PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
 	LC_ALL=C DEBIAN_FRONTEND=noninteractive CCACHE_DIR=/test/ccache \
 	CCACHE_COMPILERCHECK=content CCACHE_SLOPPINESS=locale VFIO_DEVICES="$VFIO_DEVICES" \
