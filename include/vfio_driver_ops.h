@@ -4,9 +4,10 @@
  *
  * The kernel keeps these declarations in drivers/vfio/vfio.h, which is not part
  * of the headers package. They are an interface, repeated here member by member
- * for the reviewed kernel series (compat.h); `make lint` compares them with
- * the source package of 6.1, `make check-matrix` with those of the others. A member that differs would make VFIO call the wrong
- * function, so nothing here may be guessed.
+ * for the reviewed kernel series (compat.h); `make lint` compares them with the
+ * source package of 6.1, `make check-matrix` with those of the others. A member
+ * that differs would make VFIO call the wrong function, so nothing here may be
+ * guessed.
  */
 #ifndef VFIO_MT_VFIO_DRIVER_OPS_H
 #define VFIO_MT_VFIO_DRIVER_OPS_H
