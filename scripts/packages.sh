@@ -96,6 +96,21 @@ download_package()
 		"try again, or upgrade linux-headers-amd64 if this is for it"
 }
 
+# unpack_packages SUITE VERSION DIR PACKAGE...: unpack what these have into DIR
+unpack_packages()
+{
+	local suite=$1 version=$2 dir=$3 package
+	shift 3
+
+	mkdir -p -- "$dir"
+	for package in "$@"; do
+		progress "fetching $package $version"
+		download_package "$package" "$version" "$dir" "$suite"
+		dpkg-deb -x "$dir"/*.deb "$dir"
+		rm -- "$dir"/*.deb
+	done
+}
+
 # The source of a SERIES of kernels (6.1) is that of the package that is installed, or else
 # of the newest one in SUITE.
 
@@ -128,9 +143,7 @@ source_tarball()
 		printf '%s\n' "/$path"
 		return
 	fi
-	progress "fetching linux-source-$series $version"
-	download_package "linux-source-$series" "$version" "$dir" "$suite"
-	dpkg-deb -x "$dir"/*.deb "$dir"
+	unpack_packages "$suite" "$version" "$dir" "linux-source-$series"
 	printf '%s\n' "$dir/$path"
 }
 
