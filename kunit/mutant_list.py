@@ -407,6 +407,8 @@ MUTANTS = [
      "			to[i] = READ_ONCE(from[i]);\n"),
     ("map_stat", "quick-maps-are-slow", "map_stat.c",
      "sum->ns <= MAP_STAT_SLOW_NS", "false"),
+    ("map_stat", "leaves-off-not-told", "map_stat.c",
+     "sum->pins.fallbacks[MAP_FALLBACK_OFF]", "false"),
     ("map_stat", "half-of-it-is-most", "map_stat.c",
      "sum->ptes > pages / 2", "sum->ptes >= pages / 2"),
     ("map_stat", "small-maps-are-big", "map_stat.c",
