@@ -183,7 +183,7 @@ static u64 external_last(u64 iova, int nr)
  * external_pin - pin pages for a device
  * @backend: the container
  * @group: the device's group
- * @iova: address of the first page
+ * @iova: an address in the first page: VFIO's callers may leave an offset in it
  * @nr: number of pages
  * @prot: IOMMU_READ, IOMMU_WRITE, as the device needs
  * @pages: set to the pages
@@ -209,6 +209,7 @@ int external_pin(struct backend *backend, struct iommu_group *group, u64 iova,
 		return -EACCES;
 	if (COMPAT_EWRAP != EINVAL && external_last(iova, nr) < iova)
 		return -COMPAT_EWRAP;
+	iova &= PAGE_MASK;
 	ret = dma_map_lock(backend, iova, external_last(iova, nr), true);
 	if (ret)
 		return ret;
@@ -246,7 +247,7 @@ unlock:
 /**
  * external_unpin - unpin pages for a device
  * @backend: the container
- * @iova: address of the first page
+ * @iova: an address in the first page
  * @nr: number of pages
  *
  * Context: Process context. May sleep. Called from devices' dma_unmap() too.
