@@ -129,7 +129,7 @@ unsigned long map_target_cut(const struct map_target *tgt, unsigned long iova)
 	unsigned long larger = tgt->pgsizes & ~(align | (align - 1));
 
 	if (tgt->whole)
-		return iova_contiguous(domain, iova) ? align << 1 : 0;
+		return iova_contiguous(domain, iova) ? align << 1 ? : align : 0;
 	if (!larger)
 		return 0;
 	/* The smallest page that could reach across. */

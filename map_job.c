@@ -29,8 +29,9 @@
  * Such a helper works on behalf of the caller, and within its limits:
  *  - CPUs: the caller's affinity, which includes its cpuset's;
  *  - priority: its nice value and scheduling policy;
- *  - cgroups of version 1: it joins the caller's, whose controllers then treat
- *    it as they treat the caller;
+ *  - cgroups of either version: it joins the caller's, whose controllers then treat
+ *    it as they treat the caller, if one of them has anything to say about what it
+ *    does. vhost's threads have always done the same;
  *  - memory: the memory cgroup of the borrowed mm is charged, for page tables
  *    and the module's own memory as well as for the pages; the nodes allowed by
  *    the caller's cpuset and its NUMA policy are taken over. The policy is
@@ -39,23 +40,23 @@
  *  - privileges: a page fault may allocate blocks of a file. It does so with the
  *    caller's credentials.
  *  - file I/O: what is read for a page fault is the caller's cgroup's.
- * No kernel thread of a module can be in a cgroup of version 2. So CPU time is charged
- * to none, and memory that is charged to the cgroup of the thread that asks, and not to
- * the mm's or to a borrowed one, must be left to the caller: that is hugetlb's, see
- * map_job_charges_hugetlb(). doc/differences.md says so to the administrator.
  *
  * Stopping: a fatal signal to the caller is told to the job's maker, by
  * how->kill(), and passed on to the helpers. (Threads of the process get it with the
  * caller.) What sleeps killably in a page fault wakes up; what does not, keeps its
- * helper, and the caller, as it would have kept the caller alone.
+ * helper, and the caller, as it would have kept the caller alone. The caller may
+ * itself be waiting for a lock, uninterruptibly, whose holder is a helper in such a fault,
+ * or waits for one: so a work item looks, every now and then, whether it was killed.
  *
  * padata
  * ------
  * Its threads are the workers of a workqueue, which belong to nobody. They become
  * as much of a helper as that allows for each range that they are given, and what
- * they were again behind it: all of the above but the cgroups of version 1. The
- * caller, who works too, can be killed, but padata does not let it go before all
- * have come back. So a work item looks, every now and then, whether it was.
+ * they were again behind it: all of the above but the cgroups. So CPU time is charged
+ * to none, and memory that is charged to the cgroup of the thread that asks, and not to
+ * the mm's or to a borrowed one, must be left to the caller: that is hugetlb's, see
+ * map_job_charges_hugetlb(). The caller, who works too, can be killed, but padata does
+ * not let it go before all have come back: here, too, it takes the work item to see it.
  *
  * Context: process context, may sleep. The caller holds no lock that thread_fn
  *    takes, nor one that stops kernel threads from being made.
@@ -67,9 +68,11 @@
 #include <linux/completion.h>
 #include <linux/cpuset.h>
 #include <linux/cred.h>
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/memcontrol.h>
 #include <linux/mempolicy.h>
+#include <linux/oom.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -98,8 +101,11 @@
 /* Sleeps are cut into pieces that no hung-task detector minds. */
 #define MAP_JOB_WAIT		(10 * HZ)
 
-/* So long are threads of a process waited for that is stopped, or frozen. */
-#define MAP_JOB_PATIENCE	(HZ / 10)
+/* So often is looked whether the caller was killed. */
+#define MAP_JOB_WATCH		msecs_to_jiffies(20)
+
+/* So long are threads of a process waited for at most, to be gone. */
+#define MAP_JOB_PATIENCE	HZ
 
 /**
  * map_job_threads - choose how many threads a job may have
@@ -119,29 +125,18 @@ unsigned int map_job_threads(unsigned int limit)
 	return clamp(cpus, 1U, limit);
 }
 
-#ifdef CONFIG_CGROUPS
-/* Do helpers become part of the caller's group, so that it limits them? */
-static bool __maybe_unused
-map_job_joins(const struct cgroup_subsys_state *css)
-{
-#ifdef HAVE_PADATA_MT
-	return false;
-#else
-	return css->cgroup->root != &cgrp_dfl_root;
-#endif
-}
-
-/* Does a controller take what helpers do for what the caller does? */
-static bool __maybe_unused map_job_shares(int subsys)
+#if defined(CONFIG_CGROUPS) && defined(HAVE_PADATA_MT)
+/* Is the calling thread in a group that a controller limits? */
+static bool __maybe_unused map_job_is_limited(int subsys)
 {
 	const struct cgroup_subsys_state *css;
-	bool does;
+	bool is;
 
 	rcu_read_lock();
 	css = task_css(current, subsys);
-	does = !css->parent || map_job_joins(css);
+	is = css && css->parent;
 	rcu_read_unlock();
-	return does;
+	return is;
 }
 #endif
 
@@ -216,22 +211,24 @@ bool map_job_is_in_process(const struct mm_struct *mm)
  *
  * Pages from hugetlb's pools are charged to the cgroup of the thread that faults
  * them in: by their own controller, and by that of memory where version 2 is
- * mounted so, which does not look at set_active_memcg() for them. Helpers share
- * the caller's groups of version 1 only, and the root: those that are threads of the
- * kernel's.
+ * mounted so, which does not look at set_active_memcg() for them. Helpers are in the
+ * caller's groups then; padata's are in none.
  *
  * Context: Process context.
  * Return: false if memory from such a pool must be faulted in by the caller.
  */
 bool map_job_charges_hugetlb(void)
 {
+#ifdef HAVE_PADATA_MT
 #ifdef CONFIG_CGROUP_HUGETLB
-	if (!map_job_shares(hugetlb_cgrp_id))
+	if (map_job_is_limited(hugetlb_cgrp_id))
 		return false;
 #endif
 #ifdef CONFIG_MEMCG
-	if (compat_memcg_charges_hugetlb() && !map_job_shares(memory_cgrp_id))
+	if (compat_memcg_charges_hugetlb() &&
+	    map_job_is_limited(memory_cgrp_id))
 		return false;
+#endif
 #endif
 	return true;
 }
@@ -410,12 +407,58 @@ static struct sched_attr map_job_sched_attr(const struct task_struct *task)
 	return attr;
 }
 
+/* ---- a caller that is killed ---- */
+
+struct map_job_run;
+
+/* Nobody begins anything, or goes on sleeping in a fault. Doing it again does no harm. */
+static void map_job_stop(struct map_job_run *run);
+
+/**
+ * struct map_job_watch - looks whether a job's caller was killed
+ * @work: does so, every now and then
+ * @run: the job, to be stopped then
+ * @caller: its caller
+ */
+struct map_job_watch {
+	struct delayed_work work;
+	struct map_job_run *run;
+	struct task_struct *caller;
+};
+
+static void map_job_look(struct work_struct *work)
+{
+	struct map_job_watch *watch = container_of(to_delayed_work(work),
+						   struct map_job_watch, work);
+
+	/* Again and again: a helper may have come in between. */
+	if (fatal_signal_pending(watch->caller))
+		map_job_stop(watch->run);
+	queue_delayed_work(system_percpu_wq, &watch->work, MAP_JOB_WATCH);
+}
+
+static void map_job_watch_begin(struct map_job_watch *watch,
+				struct map_job_run *run,
+				const struct map_job_how *how,
+				struct task_struct *caller)
+{
+	watch->run = run;
+	watch->caller = caller;
+	INIT_DELAYED_WORK_ONSTACK(&watch->work, map_job_look);
+	/* Not behind what makes helpers, which may have to wait for what this ends. */
+	if (how->kill)
+		queue_delayed_work(system_percpu_wq, &watch->work, MAP_JOB_WATCH);
+}
+
+static void map_job_watch_end(struct map_job_watch *watch)
+{
+	cancel_delayed_work_sync(&watch->work);
+	destroy_delayed_work_on_stack(&watch->work);
+}
+
 #ifdef HAVE_PADATA_MT
 
 /* ---- padata's threads ---- */
-
-/* So often is looked whether the caller was killed. */
-#define MAP_JOB_WATCH		msecs_to_jiffies(20)
 
 /**
  * struct map_job_helper - one of padata's threads, while it does a range
@@ -443,7 +486,7 @@ struct map_job_helper {
  * @idle: room for threads that come
  * @busy: threads that do a range
  * @killed: a fatal signal hit the caller: nobody begins anything any more
- * @watch: looks for that signal
+ * @watch: looks for that signal where the caller does not see it
  */
 struct map_job_run {
 	struct padata_mt_job *job;
@@ -454,10 +497,9 @@ struct map_job_run {
 	struct list_head idle;
 	struct list_head busy;
 	bool killed;
-	struct delayed_work watch;
+	struct map_job_watch watch;
 };
 
-/* The caller was killed: nobody begins anything, or goes on sleeping in a fault. */
 static void map_job_stop(struct map_job_run *run)
 {
 	struct map_job_helper *helper;
@@ -471,17 +513,6 @@ static void map_job_stop(struct map_job_run *run)
 	spin_unlock(&run->lock);
 	if (first)
 		run->how->kill(run->job->fn_arg);
-}
-
-static void map_job_watch(struct work_struct *work)
-{
-	struct map_job_run *run = container_of(to_delayed_work(work),
-					       struct map_job_run, watch);
-
-	if (fatal_signal_pending(run->caller.task))
-		map_job_stop(run);
-	else
-		queue_delayed_work(system_percpu_wq, &run->watch, MAP_JOB_WATCH);
 }
 
 static void map_job_work(struct map_job_run *run, unsigned long start,
@@ -596,12 +627,9 @@ static void map_job_run_padata(struct map_job_run *run)
 
 	job.thread_fn = map_job_range;
 	job.fn_arg = run;
-	INIT_DELAYED_WORK_ONSTACK(&run->watch, map_job_watch);
-	if (run->how->kill)
-		queue_delayed_work(system_percpu_wq, &run->watch, MAP_JOB_WATCH);
+	map_job_watch_begin(&run->watch, run, run->how, run->caller.task);
 	padata_do_multithreaded(&job);
-	cancel_delayed_work_sync(&run->watch);
-	destroy_delayed_work_on_stack(&run->watch);
+	map_job_watch_end(&run->watch);
 }
 
 /**
@@ -663,11 +691,14 @@ unsigned int map_job_run(struct padata_mt_job *job,
  * @helpers: the kernel threads made so far; a reference is held on each
  * @workers: or the threads of the process
  * @nr_helpers: how many of either
+ * @grouped: @helpers join the caller's groups; written by what makes them, and read by
+ *           the caller when it makes none any more
  * @killed: a fatal signal hit the caller: hand nothing out any more
  * @active: helpers that may still call thread_fn, plus one for the caller
  * @idle: completed when @active drops to 0
  * @made: completed when @make has made all that it was to make
  * @make: makes the helpers
+ * @watch: looks for that signal where the caller does not see it
  */
 struct map_job_run {
 	struct padata_mt_job *job;
@@ -680,11 +711,13 @@ struct map_job_run {
 	struct task_struct **helpers;
 	struct user_worker **workers;
 	unsigned int nr_helpers;
+	bool grouped;
 	bool killed;
 	atomic_t active;
 	struct completion idle;
 	struct completion made;
 	struct work_struct make;
+	struct map_job_watch watch;
 };
 
 /* Helpers of all jobs. */
@@ -727,6 +760,22 @@ static bool map_job_next(struct map_job_run *run, bool first,
 	return more;
 }
 
+static void map_job_stop(struct map_job_run *run)
+{
+	unsigned int i;
+	bool first;
+
+	spin_lock(&run->lock);
+	first = !run->killed;
+	run->killed = true;
+	/* Whoever killed the caller killed the threads of its process with it. */
+	for (i = 0; run->helpers && i < run->nr_helpers; i++)
+		send_sig(SIGKILL, run->helpers[i], 1);
+	spin_unlock(&run->lock);
+	if (first)
+		run->how->kill(run->job->fn_arg);
+}
+
 static void map_job_work(struct map_job_run *run)
 {
 	unsigned long start, end;
@@ -738,7 +787,7 @@ static void map_job_work(struct map_job_run *run)
 		cond_resched();
 		if (current == run->caller.task && run->how->kill &&
 		    fatal_signal_pending(current))
-			break;
+			map_job_stop(run);
 	}
 }
 
@@ -754,10 +803,12 @@ static int map_job_helper(void *arg)
 	struct map_job_own own;
 
 	/*
-	 * map_job_wake_helpers() ends a sleep in a page fault with it. Nobody
-	 * else may: the job would fail, and its caller be there to see it.
+	 * map_job_stop() ends a sleep in a page fault with it. Nobody else
+	 * may: the job would fail, and its caller be there to see it.
 	 */
 	allow_kernel_signal(SIGKILL);
+	if (COMPAT_KTHREAD_CPUS_LATE)
+		set_cpus_allowed_ptr(current, &run->caller.task->cpus_mask);
 	if (run->caller.mm)
 		map_job_borrow(&run->caller, &own);
 	map_job_work(run);
@@ -768,7 +819,33 @@ static int map_job_helper(void *arg)
 }
 
 #ifdef CONFIG_CGROUPS
-/* Is @task in a group that limits it, and that helpers can join? */
+/*
+ * Would a controller of version 2 limit a helper otherwise than in the root? Memory and
+ * I/O are the caller's in any case, and nearly all processes are in groups that are
+ * counted so and not limited otherwise.
+ */
+static bool map_job_v2_limits(int subsys)
+{
+#ifdef CONFIG_CGROUP_SCHED
+	if (subsys == cpu_cgrp_id)
+		return true;
+#endif
+#ifdef CONFIG_CPUSETS
+	if (subsys == cpuset_cgrp_id)
+		return true;
+#endif
+#ifdef CONFIG_CGROUP_HUGETLB
+	if (subsys == hugetlb_cgrp_id)
+		return true;
+#endif
+#ifdef CONFIG_MEMCG
+	if (subsys == memory_cgrp_id)
+		return compat_memcg_charges_hugetlb();
+#endif
+	return false;
+}
+
+/* Is @task in a group that its helpers have to join? */
 static bool map_job_has_groups(struct task_struct *task)
 {
 	const struct cgroup_subsys_state *css;
@@ -778,7 +855,9 @@ static bool map_job_has_groups(struct task_struct *task)
 	rcu_read_lock();
 	for (i = 0; i < CGROUP_SUBSYS_COUNT && !has; i++) {
 		css = task_css(task, i);
-		has = css && css->parent && map_job_joins(css);
+		has = css && css->parent &&
+		      (css->cgroup->root != &cgrp_dfl_root ||
+		       map_job_v2_limits(i));
 	}
 	rcu_read_unlock();
 	return has;
@@ -789,19 +868,20 @@ static bool map_job_has_groups(struct task_struct *task)
  * Joining takes its time, while nobody can fork: it is not done where it changes
  * nothing.
  */
-static int map_job_join_groups(const struct map_job_run *run,
+static int map_job_join_groups(struct map_job_run *run,
 			       struct task_struct *task)
 {
 #ifdef CONFIG_CGROUPS
-	if (map_job_has_groups(run->caller.task))
+	if (map_job_has_groups(run->caller.task)) {
+		run->grouped = true;
 		return cgroup_attach_task_all(run->caller.task, task);
+	}
 #endif
 	return 0;
 }
 
 /* Let @task have what the caller has, no more. */
-static int map_job_adopt(const struct map_job_run *run,
-			 struct task_struct *task)
+static int map_job_adopt(struct map_job_run *run, struct task_struct *task)
 {
 	struct task_struct *caller = run->caller.task;
 	struct sched_attr attr = map_job_sched_attr(caller);
@@ -823,6 +903,22 @@ static bool map_job_wants_help(struct map_job_run *run)
 	return wants;
 }
 
+/*
+ * A helper may still be on its way out of this module's code, and of the caller's groups.
+ * Whether a group is frozen, the kernel asks when a process of it freezes, not when a
+ * kernel thread leaves: the caller must be the last.
+ */
+static void map_job_see_off(const struct map_job_run *run,
+			    struct task_struct *task)
+{
+	kthread_stop(task);
+#ifdef CONFIG_CGROUPS
+	while (run->grouped && !list_empty_careful(&task->cg_list))
+		usleep_range(10, 50);
+#endif
+	put_task_struct(task);
+}
+
 /* A helper that has not run yet, or NULL. */
 static struct task_struct *map_job_new_helper(struct map_job_run *run)
 {
@@ -835,11 +931,16 @@ static struct task_struct *map_job_new_helper(struct map_job_run *run)
 	if (IS_ERR(task))
 		goto release;
 	get_task_struct(task);
+	/*
+	 * Where the caller's group is killed as a whole for want of memory, the kernel would
+	 * take a helper for a process, kill whoever shares the mm, and wait for it to exit
+	 * with that.
+	 */
+	task->signal->oom_score_adj = OOM_SCORE_ADJ_MIN;
 	if (!map_job_adopt(run, task))
 		return task;
 	/* It was never woken: it ends without having run. */
-	kthread_stop(task);
-	put_task_struct(task);
+	map_job_see_off(run, task);
 release:
 	map_job_release_helper();
 	return NULL;
@@ -863,27 +964,11 @@ static void map_job_make(struct work_struct *work)
 	complete(&run->made);
 }
 
-/* The caller was killed: nobody begins another range. */
-static void map_job_stop(struct map_job_run *run)
+/* In pieces, which no hung-task detector minds; a kill is seen by the watch. */
+static void map_job_wait_for(struct completion *what)
 {
-	spin_lock(&run->lock);
-	run->killed = true;
-	spin_unlock(&run->lock);
-	run->how->kill(run->job->fn_arg);
-}
-
-/* Nobody goes on sleeping in a page fault either. */
-static void map_job_wake_helpers(struct map_job_run *run)
-{
-	unsigned int i;
-
-	/* Whoever killed the caller killed its process, and them with it. */
-	if (!run->helpers)
-		return;
-	spin_lock(&run->lock);
-	for (i = 0; i < run->nr_helpers; i++)
-		send_sig(SIGKILL, run->helpers[i], 1);
-	spin_unlock(&run->lock);
+	while (!wait_for_completion_timeout(what, MAP_JOB_WAIT))
+		;
 }
 
 /*
@@ -893,31 +978,17 @@ static void map_job_wake_helpers(struct map_job_run *run)
 static void map_job_wait(struct map_job_run *run)
 {
 	map_job_put(run);
-	if (run->how->kill) {
-		if (!run->killed && !wait_for_completion_killable(&run->idle))
-			return;
-		if (!run->killed)
-			map_job_stop(run);
-		map_job_wake_helpers(run);
-	}
-	while (!wait_for_completion_timeout(&run->idle, MAP_JOB_WAIT))
-		;
+	map_job_wait_for(&run->idle);
 }
 
 /*
  * Have no more helpers made. What makes them may be waiting for the cgroups' lock,
- * its holder for the mmap lock, and that is held by a helper in a page fault: a
- * signal to the caller has to get through to that one.
+ * its holder for the mmap lock, and that is held by a helper in a page fault.
  */
 static void map_job_end_making(struct map_job_run *run)
 {
-	if (run->how->kill &&
-	    (fatal_signal_pending(current) ||
-	     (!cancel_work(&run->make) &&
-	      wait_for_completion_killable(&run->made)))) {
-		map_job_stop(run);
-		map_job_wake_helpers(run);
-	}
+	if (!cancel_work(&run->make))
+		map_job_wait_for(&run->made);
 	cancel_work_sync(&run->make);
 	destroy_work_on_stack(&run->make);
 }
@@ -929,14 +1000,14 @@ static void map_job_run_threads(struct map_job_run *run)
 	init_completion(&run->made);
 	INIT_WORK_ONSTACK(&run->make, map_job_make);
 	queue_work(system_dfl_wq, &run->make);
+	map_job_watch_begin(&run->watch, run, run->how, run->caller.task);
 	map_job_work(run);
 	map_job_end_making(run);
 	map_job_wait(run);
+	map_job_watch_end(&run->watch);
 
-	/* A helper may still be on its way out of this module's code. */
 	for (i = 0; i < run->nr_helpers; i++) {
-		kthread_stop(run->helpers[i]);
-		put_task_struct(run->helpers[i]);
+		map_job_see_off(run, run->helpers[i]);
 		map_job_release_helper();
 	}
 }
@@ -976,11 +1047,13 @@ static void map_job_run_workers(struct map_job_run *run)
 	unsigned int i;
 
 	map_job_make_workers(run);
+	map_job_watch_begin(&run->watch, run, run->how, run->caller.task);
 	map_job_work(run);
 	for (i = 0; i < run->nr_helpers; i++)
 		if (user_worker_call_off(run->workers[i]))
 			map_job_put(run);
 	map_job_wait(run);
+	map_job_watch_end(&run->watch);
 	for (i = 0; i < run->nr_helpers; i++) {
 		user_worker_free(run->workers[i], &patience);
 		map_job_release_helper();

@@ -145,6 +145,7 @@ static struct kmem_cache *map_worker_cache;
  * @from: domains to copy from; NULL to pin
  * @in_process: to pin, helpers are threads of the calling process
  * @leaves: huge leaves may be pinned as a whole
+ * @no_pool: helpers must not fault in memory from hugetlb's pools
  * @alone: nobody else may charge to the mm
  * @threads: most threads that may work on it
  * @estimate: how long it takes, in nanoseconds; 0 if nobody wanted to know
@@ -164,6 +165,7 @@ struct map_work {
 	const struct map_target *from;
 	bool in_process;
 	bool leaves;
+	bool no_pool;
 	bool alone;
 	unsigned int threads;
 	u64 estimate;
@@ -478,6 +480,7 @@ static void map_chunk_open(struct map_work *work, struct map_worker *worker,
 	pc->end = chunk->end;
 	pc->write = range->tgt->prot & IOMMU_WRITE;
 	pc->leaves = work->leaves;
+	pc->no_pool = work->no_pool && current->flags & PF_KTHREAD;
 	pc->stop = &worker->stop;
 	pc->leaf = PIN_LEAF_NONE;
 	pc->pfns.nr = 0;
@@ -610,7 +613,9 @@ static bool map_has_hugetlb(const struct map_work *work)
 	bool has = false;
 	unsigned long va;
 
-	mmap_read_lock(mm);
+	/* Who is killed needs no helpers. */
+	if (mmap_read_lock_killable(mm))
+		return true;
 	va = untagged_addr_remote(mm, work->range->vaddr);
 	vma_iter_init(&vmi, mm, va);
 	for_each_vma_range(vmi, vma, va + work->range->size) {
@@ -620,13 +625,6 @@ static bool map_has_hugetlb(const struct map_work *work)
 	}
 	mmap_read_unlock(mm);
 	return has;
-}
-
-/* Is there memory that the caller has to fault in itself? */
-static bool map_is_for_caller(const struct map_work *work)
-{
-	return !work->from && !work->in_process && !map_job_charges_hugetlb() &&
-	       map_has_hugetlb(work);
 }
 
 /* How many threads the work is worth; also whose they are. */
@@ -649,7 +647,10 @@ static unsigned int map_threads(struct map_work *work)
 		return 1;
 	work->in_process = !work->from &&
 			   map_job_is_in_process(work->range->owner.mm);
-	return map_is_for_caller(work) ? 1 : worth;
+	/* Others may still put such memory there: helpers leave it to the caller. */
+	work->no_pool = !work->from && !work->in_process &&
+			!map_job_charges_hugetlb();
+	return work->no_pool && map_has_hugetlb(work) ? 1 : worth;
 }
 
 /*

@@ -49,13 +49,20 @@
  * pin populated memory without the mmap lock. Whatever that refuses goes through
  * pin_user_pages_remote(), whose answer is the one that counts: it checks access
  * as for a stranger, as VFIO always did, without regard to the protection keys
- * of the thread that happens to do the work.
+ * of the thread that happens to do the work. Memory that devices will only read
+ * always goes there: what page tables let a CPU read, the area need not (PROT_WRITE
+ * alone), and VFIO never let devices read that.
+ *
+ * Memory from hugetlb's pools is charged to the thread that faults it in. One that is
+ * not in the caller's group (pc->no_pool) faults in nothing without a look at what it
+ * is, under the mmap lock that it faults with.
  *
  * Context: process context, may sleep for long: faults read files, wait for
  *    userfaultfd, reclaim memory.
  * Locking: takes the mmap lock of @mm for reading. The caller keeps @mm's users
  *    count elevated. A struct pin_chunk belongs to one thread.
  */
+#include <linux/hugetlb_inline.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -174,24 +181,47 @@ enum pin_leaf pin_leaf_at(struct mm_struct *mm, unsigned long va, bool write,
 }
 
 /*
- * Pin up to @nr pages. Returns how many, at least one, or an error; the pages
- * are zero pages too, with a reference.
+ * How many of @nr pages may be faulted in where none may come from a pool? The mmap lock
+ * is held: until it is dropped, the answer stays true.
  */
-static long pin_pages(struct mm_struct *mm, unsigned long va, unsigned long nr,
-		      bool write, struct page **pages)
+static unsigned long pin_no_pool(struct mm_struct *mm, unsigned long va,
+				 unsigned long nr)
 {
-	unsigned int flags = FOLL_LONGTERM | (write ? FOLL_WRITE : 0);
+	struct vm_area_struct *vma;
+
+	va = untagged_addr_remote(mm, va);
+	vma = vma_lookup(mm, va);
+	/* A stack may grow to there, and have a pool's memory behind it. */
+	if (!vma)
+		return 1;
+	if (is_vm_hugetlb_page(vma))
+		return 0;
+	return min(nr, (vma->vm_end - va) >> PAGE_SHIFT);
+}
+
+/*
+ * Pin up to @nr pages. Returns how many, at least one, or an error, which is -EAGAIN
+ * where pc->no_pool forbids it; the pages are zero pages too, with a reference.
+ */
+static long pin_pages(const struct pin_chunk *pc, unsigned long va,
+		      unsigned long nr, struct page **pages)
+{
+	unsigned int flags = FOLL_LONGTERM | (pc->write ? FOLL_WRITE : 0);
+	struct mm_struct *mm = pc->mm;
 	long ret;
 
-	if (current->mm == mm) {
-		ret = pin_user_pages_fast(va, nr, flags | COMPAT_PIN_FAST,
-					  pages);
+	if (current->mm == mm && pc->write) {
+		ret = compat_pin_fast(va, nr, flags, pages, !pc->no_pool);
 		if (ret > 0 || ret == -EINTR)
 			return ret;
 	}
 
-	mmap_read_lock(mm);
-	ret = pin_user_pages_remote(mm, va, nr, flags, pages, NULL);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	if (pc->no_pool)
+		nr = pin_no_pool(mm, va, nr);
+	ret = nr ? pin_user_pages_remote(mm, va, nr, flags, pages, NULL) :
+		   -EAGAIN;
 	mmap_read_unlock(mm);
 	return ret ? ret : -EFAULT;
 }
@@ -278,7 +308,8 @@ static int pin_pfnmap(struct mm_struct *mm, unsigned long va, unsigned long nr,
 	run->leaf = PIN_LEAF_PTE;
 	run->held = false;
 
-	mmap_read_lock(mm);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
 	addr = untagged_addr_remote(mm, va);
 	while (run->nr < nr) {
 		vma = vma_lookup(mm, addr);
@@ -438,9 +469,9 @@ static long pin_chunk_some(struct pin_chunk *pc, unsigned int first_run,
 	long ret;
 
 	if (!pc->pfns.nr) {
-		ret = pin_pages(pc->mm, pc->va,
+		ret = pin_pages(pc, pc->va,
 				min_t(unsigned long, nr, pc->max_pages),
-				pc->write, pc->pages);
+				pc->pages);
 		if (ret > 0) {
 			pin_chunk_add_pages(pc, first_run, ret);
 			return ret;
@@ -507,8 +538,7 @@ static void pin_leaves_pin(const struct pin_chunk *pc, unsigned int nr,
 
 	for (i = 0; i < nr; i += 2, va += 2 * PIN_SPAN_SIZE) {
 		if (i + 1 == nr) {
-			got = pin_pages(pc->mm, va, 1, pc->write,
-					&leaves->page[i]);
+			got = pin_pages(pc, va, 1, &leaves->page[i]);
 			if (got == 1) {
 				leaves->pfn[i] = page_to_pfn(leaves->page[i]);
 				i++;
@@ -517,8 +547,8 @@ static void pin_leaves_pin(const struct pin_chunk *pc, unsigned int nr,
 		}
 		if (pin_chunk_stopped(pc))
 			break;
-		got = pin_pages(pc->mm, va + PIN_SPAN_SIZE - PAGE_SIZE, 2,
-				pc->write, &leaves->page[i]);
+		got = pin_pages(pc, va + PIN_SPAN_SIZE - PAGE_SIZE, 2,
+				&leaves->page[i]);
 		if (got > 0)
 			leaves->pfn[i] = page_to_pfn(leaves->page[i]) + 1 -
 					 PIN_SPAN_PAGES;

@@ -20,28 +20,30 @@
  *  - a worker is told to end by a work item of its own, which it queues itself as soon
  *    as it has nothing to do. While the worker is held up by such a thing, the item
  *    looks again, now and then;
- *  - user_worker_free() waits for a moment.
+ *  - user_worker_free() waits for a moment, in which nearly all are gone without a trace.
  * What is left of the problem: a stop that hits between the item's look and the moment
  * in which the worker, woken up by vhost_task_stop(), runs; that is later where its
- * group is out of CPU time. Then the item, no one else, waits for the process to go on,
- * and the hung-task detector may tell of it.
+ * group is out of CPU time, or other tasks are preferred to it. Then the item, no one
+ * else, waits for the process to go on, and the hung-task detector may tell of it.
  *
  * One that is killed leaves the loop by itself, whether it has begun or not. A fatal
  * signal does not end its function: it is one to the caller, too, who knows what to do.
  *
  * Context: process context.
- * Locking: worker->lock protects @fn. @idle is the worker's own; @thread is written by
- *    the worker, and read by its work item. The rest does not change once the worker
- *    has been started. Whoever made the worker has a reference on it, and its work item
- *    another, with one on the module.
+ * Locking: worker->lock protects @fn; worker_count is atomic. @idle is the worker's own;
+ *    @thread is written by the worker, and read by its work item. The rest does not
+ *    change once the worker has been started. Whoever made the worker has a reference
+ *    on it, and its work item another, with one on the module.
  */
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/module.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/jobctl.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
@@ -55,6 +57,13 @@
 
 /* So often is looked for workers that are held up. */
 #define WORKER_AGAIN	(HZ / 10)
+
+/* So long is waited for one that may be held up. */
+#define WORKER_PATIENCE	(HZ / 10UL)
+
+/* So often for one that has ended: soon at first, then about every millisecond. */
+#define WORKER_SEE_OFF		600
+#define WORKER_SEE_OFF_SOON	100
 
 /**
  * struct user_worker - a thread that calls a function once
@@ -80,7 +89,15 @@ struct user_worker {
 	struct completion gone;
 };
 
+/*
+ * Most workers that are not gone. Each one's @end has a place in the queue: a worker that
+ * takes its time to end, which its process can bring about (worker_end()), must not
+ * keep others from it.
+ */
+#define WORKER_MOST		WQ_MAX_ACTIVE
+
 static struct workqueue_struct *worker_queue;
+static atomic_t worker_count = ATOMIC_INIT(0);
 
 static void worker_put(struct user_worker *worker)
 {
@@ -150,6 +167,37 @@ static bool worker_is_held(const struct user_worker *worker)
 		 JOBCTL_TRACED));
 }
 
+/*
+ * Wait until a thread that ends is none of its process's any more. Some things only a
+ * process with a single thread may do, unshare(CLONE_NEWUSER) for one: who has no
+ * others must not be refused after an ioctl. One that is out of CPU time takes a while;
+ * a debugger may keep it for longer.
+ */
+static void worker_see_off(struct task_struct *thread)
+{
+	unsigned int tries = 0;
+
+	while (READ_ONCE(thread->sighand) && tries < WORKER_SEE_OFF) {
+		if (tries++ < WORKER_SEE_OFF_SOON)
+			usleep_range(10, 20);
+		else
+			usleep_range(1000, 2000);
+	}
+	put_task_struct(thread);
+}
+
+/* vhost_task_stop() waits until the thread is about to exit, and keeps it until then. */
+static void worker_stop(struct user_worker *worker)
+{
+	struct task_struct *thread = READ_ONCE(worker->thread);
+
+	if (thread)
+		get_task_struct(thread);
+	vhost_task_stop(worker->task);
+	if (thread)
+		worker_see_off(thread);
+}
+
 static void worker_end(struct work_struct *work)
 {
 	struct user_worker *worker = container_of(to_delayed_work(work),
@@ -159,7 +207,8 @@ static void worker_end(struct work_struct *work)
 		queue_delayed_work(worker_queue, &worker->end, WORKER_AGAIN);
 		return;
 	}
-	vhost_task_stop(worker->task);
+	worker_stop(worker);
+	atomic_dec(&worker_count);
 	complete(&worker->gone);
 	worker_put(worker);
 	/* user_worker_module_exit() waits for the rest of this function. */
@@ -206,8 +255,9 @@ static struct vhost_task *worker_make(struct user_worker *worker,
  * @mm: the address space that they need, or NULL
  *
  * Not if it is another's, if the caller is about to end and so is its memory, nor if
- * the caller has a deadline, which cannot be shared. Where they are possible, there
- * may still be none to be had.
+ * the caller has a deadline, which cannot be shared, or a shadow stack, of which the
+ * kernel would make one for each worker, under the mmap lock. Where they are possible,
+ * there may still be none to be had.
  *
  * Context: Process context.
  * Return: Whether user_worker_new() makes sense.
@@ -217,7 +267,8 @@ bool user_worker_possible(const struct mm_struct *mm)
 	return current->mm && (!mm || mm == current->mm) &&
 	       !(current->flags & (PF_EXITING | PF_KTHREAD | PF_USER_WORKER)) &&
 	       !fatal_signal_pending(current) &&
-	       current->policy != SCHED_DEADLINE;
+	       current->policy != SCHED_DEADLINE &&
+	       !compat_has_shadow_stack(current);
 }
 
 /**
@@ -229,17 +280,19 @@ bool user_worker_possible(const struct mm_struct *mm)
  * Context: Process context, user_worker_possible(). May sleep. Somebody else keeps
  *    the module.
  * Return: The worker, for user_worker_call_off() and user_worker_free(); NULL if the
- *    process may have no more threads, or memory is short.
+ *    process may have no more threads, too many are not gone, or memory is short.
  */
 struct user_worker *user_worker_new(void (*fn)(void *arg), void *arg,
 				    const char *name)
 {
 	struct user_worker *worker;
 
+	if (atomic_inc_return(&worker_count) > (int)WORKER_MOST)
+		goto uncount;
 	worker = kzalloc(sizeof(*worker),
 			 GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 	if (!worker)
-		return NULL;
+		goto uncount;
 	refcount_set(&worker->refs, 2);
 	spin_lock_init(&worker->lock);
 	INIT_DELAYED_WORK(&worker->end, worker_end);
@@ -248,13 +301,17 @@ struct user_worker *user_worker_new(void (*fn)(void *arg), void *arg,
 	worker->arg = arg;
 	worker->task = worker_make(worker, name);
 	/* It was NULL in older kernels. */
-	if (IS_ERR_OR_NULL(worker->task)) {
-		kfree(worker);
-		return NULL;
-	}
+	if (IS_ERR_OR_NULL(worker->task))
+		goto free;
 	__module_get(THIS_MODULE);
 	vhost_task_start(worker->task);
 	return worker;
+
+free:
+	kfree(worker);
+uncount:
+	atomic_dec(&worker_count);
+	return NULL;
 }
 
 /**
@@ -274,13 +331,22 @@ bool user_worker_call_off(struct user_worker *worker)
  * user_worker_free - wait for a worker's end, for a moment, and forget it
  * @worker: one whose function has been called off, or has ended as far as the caller
  *          is concerned
- * @patience: in and out: how long to wait for it, in jiffies; less what it took
+ * @patience: in and out: how long to wait for it, in jiffies; less what it took, or
+ *            what is too much
  *
- * Context: Process context. May sleep, as long as that.
+ * Context: Process context. May sleep, as long as that; not for much longer when a signal
+ *    has come, by which the worker may have been stopped before the caller is.
  */
 void user_worker_free(struct user_worker *worker, unsigned long *patience)
 {
-	*patience = wait_for_completion_timeout(&worker->gone, *patience);
+	long left = wait_for_completion_interruptible_timeout(&worker->gone,
+							      *patience);
+
+	if (left < 0)
+		left = wait_for_completion_timeout(&worker->gone,
+						   min(*patience,
+						       WORKER_PATIENCE));
+	*patience = left;
 	worker_put(worker);
 }
 
@@ -292,7 +358,8 @@ void user_worker_free(struct user_worker *worker, unsigned long *patience)
  */
 int user_worker_module_init(void)
 {
-	worker_queue = alloc_workqueue("vfio_mt", WQ_UNBOUND, 0);
+	/* Of this kind the limit holds for each CPU by itself; of others, CPUs share it. */
+	worker_queue = alloc_workqueue("vfio_mt", WQ_PERCPU, WORKER_MOST);
 	return worker_queue ? 0 : -ENOMEM;
 }
 

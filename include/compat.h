@@ -27,6 +27,15 @@
 #endif
 
 /*
+ * 6.12.50: a reference on the thread behind a struct vhost_task. 6.12.35: GUP-fast, which
+ * pin_chunk.c looks at page tables like, and hugetlb's shared page tables. Debian has had
+ * both since 6.12.57.
+ */
+#if COMPAT_IS_SERIES(6, 12) && LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 57)
+#error "vfio_mt_type1: of Linux 6.12, releases from 6.12.57 on"
+#endif
+
+/*
  * Of these, the number says too little: what was backported to them, the private
  * interface not excepted, does not show in it.
  */
@@ -90,12 +99,17 @@ static inline bool iommu_group_has_isolated_msi(struct iommu_group *group)
 /*
  * 6.3: pin_user_pages_fast() may wait for a fault that somebody else has to handle
  * (userfaultfd), where it failed before. Without a fault, it leaves what is missing
- * to pin_user_pages_remote(), which fails still.
+ * to pin_user_pages_remote(), which fails still. And 6.6: it makes none in memory from
+ * hugetlb's pools either, then. Before, it is told by @fault whether it may; the function
+ * that never does went when nobody used it.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-#define COMPAT_PIN_FAST		0
+#define compat_pin_fast(va, nr, flags, pages, fault) \
+	((fault) ? pin_user_pages_fast(va, nr, flags, pages) : \
+		   pin_user_pages_fast_only(va, nr, flags, pages))
 #else
-#define COMPAT_PIN_FAST		FOLL_NOFAULT
+#define compat_pin_fast(va, nr, flags, pages, fault) \
+	pin_user_pages_fast(va, nr, (flags) | FOLL_NOFAULT, pages)
 #endif
 
 /*
@@ -139,6 +153,18 @@ static inline size_t compat_type1_info_size(u32 argsz)
 	return min_t(size_t, argsz, sizeof(struct vfio_iommu_type1_info));
 #endif
 }
+
+/*
+ * 6.6: processes on x86 may have shadow stacks. Each thread gets one when it is made, even
+ * one that never gets to user space.
+ */
+#ifdef CONFIG_X86_USER_SHADOW_STACK
+#include <asm/prctl.h>
+#define compat_has_shadow_stack(task) \
+	((task)->thread.features & ARCH_SHSTK_SHSTK)
+#else
+#define compat_has_shadow_stack(task)	false
+#endif
 
 /*
  * 6.7: version 2 of cgroup can be mounted with memory_hugetlb_accounting. Then huge
@@ -235,6 +261,16 @@ static inline int iommu_enable_nesting(struct iommu_domain *domain)
 #endif
 
 /*
+ * 6.14: a kernel thread chooses its CPUs as the first thing when it is woken, and forgets
+ * what was set before (kthread_affine_node()). Before, it has chosen when it has been made.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+#define COMPAT_KTHREAD_CPUS_LATE	1
+#else
+#define COMPAT_KTHREAD_CPUS_LATE	0
+#endif
+
+/*
  * 6.17: the system's workqueues have names that say on which CPUs work is done, and a
  * line in the kernel log tells who uses the old ones. Debian's 6.12 has both names:
  * the header comes before, so nothing of it is changed here.
@@ -242,6 +278,7 @@ static inline int iommu_enable_nesting(struct iommu_domain *domain)
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #define system_percpu_wq	system_wq
 #define system_dfl_wq		system_unbound_wq
+#define WQ_PERCPU		0	/* what a queue is that says nothing */
 #endif
 
 /*

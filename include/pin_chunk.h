@@ -22,6 +22,7 @@ struct page;
  *         that reaches across; at least 1
  * @write: the device may write
  * @leaves: one reference may stand for a huge leaf
+ * @no_pool: the thread must not fault in memory from hugetlb's pools
  * @stop: set by others to make the thread give up, or NULL
  * @pages: scratch space for @max_pages pages
  * @max_pages: most pages that are asked for in one go
@@ -43,6 +44,7 @@ struct pin_chunk {
 	unsigned long batch;
 	bool write;
 	bool leaves;
+	bool no_pool;
 	const bool *stop;
 	struct page **pages;
 	unsigned int max_pages;
