@@ -12,21 +12,28 @@
  *
  *	vfio_mt/stats	all of them, a name and a value a line
  *	vfio_mt/maps	the last maps that were not small
+ *	vfio_mt/containers
+ *			who has set up the containers that there are
  *
  * Without debugfs they are merely not seen.
  *
- * Context: any, but for loading and unloading.
+ * Context: any, but for loading and unloading, and for containers that come and go.
  * Locking: map_stat_lock protects the list of the last maps. It is taken once for
  *    a map of MAP_STAT_NOTED bytes or more, and for none that is smaller: a
- *    virtual IOMMU maps single pages a lot.
+ *    virtual IOMMU maps single pages a lot. map_stat_users_lock protects the list of
+ *    containers.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/debugfs.h>
+#include <linux/list.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/pgtable.h>
+#include <linux/pid.h>
+#include <linux/pid_namespace.h>
 #include <linux/ratelimit.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
@@ -403,6 +410,58 @@ static int maps_show(struct seq_file *s, void *unused)
 
 DEFINE_SHOW_ATTRIBUTE(maps);
 
+static LIST_HEAD(map_stat_users);
+static DEFINE_MUTEX(map_stat_users_lock);
+
+/**
+ * map_stat_user_add - a process has set up a container
+ * @user: of the container
+ *
+ * Context: Process context, that of the process. May sleep.
+ */
+void map_stat_user_add(struct map_stat_user *user)
+{
+	user->pid = get_pid(task_tgid(current));
+	mutex_lock(&map_stat_users_lock);
+	list_add_tail(&user->node, &map_stat_users);
+	mutex_unlock(&map_stat_users_lock);
+}
+
+/**
+ * map_stat_user_remove - a container is gone
+ * @user: of the container, as it was added
+ *
+ * Context: Process context. May sleep.
+ */
+void map_stat_user_remove(struct map_stat_user *user)
+{
+	mutex_lock(&map_stat_users_lock);
+	list_del(&user->node);
+	mutex_unlock(&map_stat_users_lock);
+	put_pid(user->pid);
+}
+
+/* 0 for a process that the reader cannot see, or that is gone: another may have its number. */
+static int map_stat_pid(struct pid *pid, struct pid_namespace *ns)
+{
+	return pid_has_task(pid, PIDTYPE_TGID) ? pid_nr_ns(pid, ns) : 0;
+}
+
+static int containers_show(struct seq_file *s, void *unused)
+{
+	struct pid_namespace *ns = task_active_pid_ns(current);
+	struct map_stat_user *user;
+
+	seq_puts(s, "# pid\n");
+	mutex_lock(&map_stat_users_lock);
+	list_for_each_entry(user, &map_stat_users, node)
+		seq_printf(s, "%d\n", map_stat_pid(user->pid, ns));
+	mutex_unlock(&map_stat_users_lock);
+	return 0;
+}
+
+DEFINE_SHOW_ATTRIBUTE(containers);
+
 /**
  * map_stat_module_init - let the counters be seen
  *
@@ -415,6 +474,8 @@ void map_stat_module_init(void)
 	map_stat_dir = debugfs_create_dir("vfio_mt", NULL);
 	debugfs_create_file("stats", 0444, map_stat_dir, NULL, &stats_fops);
 	debugfs_create_file("maps", 0444, map_stat_dir, NULL, &maps_fops);
+	debugfs_create_file("containers", 0444, map_stat_dir, NULL,
+			    &containers_fops);
 }
 
 /**

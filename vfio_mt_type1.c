@@ -12,7 +12,7 @@
  *
  *	dma_map.c domain.c dirty.c external.c	a container		(backend.h)
  *	map_range.c unmap_range.c		a range of memory	(map_range.h)
- *	map_feed.c map_job.c			the IOMMU; threads
+ *	map_feed.c map_job.c user_worker.c	the IOMMU; threads
  *	pin_chunk.c pin_record.c lockvm_cache.c	user memory
  *	map_stat.c				counters, trace events
  *	include/compat.h			the kernel's version
@@ -446,6 +446,7 @@ static void *vfio_mt_open(unsigned long type)
 	INIT_LIST_HEAD(&backend->domains);
 	INIT_LIST_HEAD(&backend->emulated);
 	INIT_LIST_HEAD(&backend->devices);
+	map_stat_user_add(&backend->user);
 	return backend;
 }
 
@@ -458,6 +459,7 @@ static void vfio_mt_release(void *data)
 {
 	struct backend *backend = data;
 
+	map_stat_user_remove(&backend->user);
 	if (!refcount_dec_and_test(&backend->users))
 		wait_var_event(&backend->users,
 			       !refcount_read(&backend->users));

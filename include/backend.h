@@ -51,6 +51,7 @@
 #include <linux/xarray.h>
 
 #include "map_range.h"
+#include "map_stat.h"
 #include "pin_record.h"
 
 struct iommu_domain;
@@ -98,6 +99,7 @@ struct iova_list {
  * @reach: last address that all domains have page table levels for, see
  *         backend_extend()
  * @users: ioctls under way, and one until it is released
+ * @user: who has set it up
  * @rcu: frees it
  * @emulated: groups without an IOMMU, list of struct backend_group
  * @non_pinning: groups that may write to all memory mapped for them
@@ -122,6 +124,7 @@ struct backend {
 	struct map_target target;
 	u64 reach;
 	refcount_t users;
+	struct map_stat_user user;
 	struct rcu_head rcu;
 	struct list_head emulated;
 	u64 non_pinning;

@@ -5,8 +5,11 @@
 #ifndef VFIO_MT_MAP_STAT_H
 #define VFIO_MT_MAP_STAT_H
 
+#include <linux/list.h>
 #include <linux/time64.h>
 #include <linux/types.h>
+
+struct pid;
 
 /**
  * enum map_fallback - why a span was pinned page by page, not by a huge leaf
@@ -97,6 +100,16 @@ enum map_stat_slow {
 	MAP_STAT_FEW_CPUS,
 };
 
+/**
+ * struct map_stat_user - who has set up a container
+ * @node: in the list of all
+ * @pid: the process
+ */
+struct map_stat_user {
+	struct list_head node;
+	struct pid *pid;
+};
+
 void map_stat_module_init(void);
 void map_stat_module_exit(void);
 
@@ -106,6 +119,9 @@ void map_stat_pins_add(struct map_stat_pins *sum,
 void map_stat_map(const struct map_stat_sum *sum, int error);
 void map_stat_copy(const struct map_stat_sum *sum, int error);
 void map_stat_unmap(unsigned int threads, u64 ns);
+
+void map_stat_user_add(struct map_stat_user *user);
+void map_stat_user_remove(struct map_stat_user *user);
 
 enum map_stat_slow map_stat_why_slow(const struct map_stat_sum *sum,
 				     bool throttled, bool few_cpus);
