@@ -11,6 +11,7 @@
 #define dma_map_first		real_dma_map_first
 #define dma_map_next		real_dma_map_next
 #define dma_map_lock		real_dma_map_lock
+#define dma_map_lock_now	real_dma_map_lock_now
 #define dma_map_unlock		real_dma_map_unlock
 #define dma_map_add_domain	real_dma_map_add_domain
 #define dma_map_drop_domains	real_dma_map_drop_domains

@@ -19,13 +19,17 @@ unsigned long fake_patience = FAKE_WAIT;
 unsigned int fake_mutant;
 module_param_named(mutant, fake_mutant, uint, 0444);
 
-/* The cases run before the module's parameters are looked at. */
+/*
+ * In some kernels, the cases run before the module's parameters are looked at. In the
+ * others the text has been cut into pieces by then.
+ */
 static void fake_choose_mutant(void)
 {
 	const char *args = THIS_MODULE->args;
+	unsigned int mutant;
 
-	if (args && sscanf(args, "mutant=%u", &fake_mutant) != 1)
-		fake_mutant = 0;
+	if (args && sscanf(args, "mutant=%u", &mutant) == 1)
+		fake_mutant = mutant;
 }
 #else
 static void fake_choose_mutant(void)

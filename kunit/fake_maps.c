@@ -86,15 +86,23 @@ struct dma_map *dma_map_next(const struct dma_map *map, u64 last)
 	return rb_entry(node, struct dma_map, node);
 }
 
+void dma_map_lock_now(struct backend *backend)
+{
+	if (to_fake(backend)->locked)
+		fake_complain("the container is locked twice");
+	to_fake(backend)->locked = true;
+}
+
 int dma_map_lock(struct backend *backend, u64 from, u64 last, bool device)
 {
 	struct fake_maps *fm = to_fake(backend);
 
+	fm->lock_from = from;
+	fm->lock_last = last;
+	fm->lock_device = device;
 	if (fm->lock_error)
 		return fm->lock_error;
-	if (fm->locked)
-		fake_complain("the container is locked twice");
-	fm->locked = true;
+	dma_map_lock_now(backend);
 	return 0;
 }
 

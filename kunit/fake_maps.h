@@ -26,7 +26,10 @@
  * @added: domains that dma_map_add_domain() was called for
  * @add_error: what it returns
  * @lock_error: what dma_map_lock() returns
- * @locked: it was called, and dma_map_unlock() was not
+ * @lock_from: the range that it was called for last
+ * @lock_last: likewise
+ * @lock_device: and whether a device asked
+ * @locked: it or dma_map_lock_now() was called, and dma_map_unlock() was not
  */
 struct fake_maps {
 	struct backend backend;
@@ -38,6 +41,9 @@ struct fake_maps {
 	unsigned int added;
 	int add_error;
 	int lock_error;
+	u64 lock_from;
+	u64 lock_last;
+	bool lock_device;
 	bool locked;
 };
 

@@ -99,7 +99,19 @@ static unsigned long leaf_entry(const struct fake_area *area, unsigned long va)
 	return (unsigned long)PFN_PHYS(area_pfn(area, va) + area->skew) |
 	       _PAGE_PRESENT | _PAGE_USER | _PAGE_PSE |
 	       (ro ? 0 : _PAGE_RW) |
-	       (area->flags & FAKE_DEVMAP ? _PAGE_DEVMAP : 0);
+	       (area->flags & FAKE_DEVMAP ? FAKE_PAGE_DEVICE : 0);
+}
+
+/* Has the leaf around @va been faulted in? */
+static bool area_is_present(unsigned long va)
+{
+	unsigned long entry = ((unsigned long *)fake->mm.mm->pgd)[pgd_index(va)];
+
+	if (entry)
+		entry = ((unsigned long *)table_get(&entry))[pud_index(va)];
+	if (entry && !(entry & _PAGE_PSE))
+		entry = ((unsigned long *)table_get(&entry))[pmd_index(va)];
+	return entry;
 }
 
 /* What a page fault does for the leaf around @va. */
@@ -305,15 +317,26 @@ static long pin_many(unsigned long va, unsigned long nr, unsigned int flags,
 		ret = pin_one(va, flags, fast, &pages[i]);
 	}
 	fake_unlock();
+	if (!i && mm->fail_silent)
+		return 0;
 	return i ? i : ret;
 }
 
-long fake_pin_user_pages_fast(unsigned long va, int nr, unsigned int flags,
-			      struct page **pages)
+/* Without @fault, up to what would have to be faulted in. */
+long fake_pin_fast(unsigned long va, int nr, unsigned int flags,
+		   struct page **pages, bool fault)
 {
+	int there = 0;
+
 	if (fake_current() != fake->mm.task)
 		fake_complain("fast pinning by a thread that does not run on the mm");
-	return pin_many(va, nr, flags, true, pages);
+	if (!(flags & FOLL_WRITE))
+		fake_complain("fast pinning of what devices only read");
+	if (fault)
+		return pin_many(va, nr, flags, true, pages);
+	while (there < nr && area_is_present(va + there * PAGE_SIZE))
+		there++;
+	return there ? pin_many(va, there, flags, true, pages) : 0;
 }
 
 long fake_pin_user_pages_remote(struct mm_struct *mm, unsigned long va,

@@ -113,6 +113,7 @@ struct fake_area {
  * @fail_nr: and at so many pages from there; 0 for one
  * @fail_error: 0 for no failure
  * @fail_times: so many times; negative for always
+ * @fail_silent: a call that pins nothing for that reason returns 0, and not the error
  * @on_pin: called, without locks of the fakes, before an address is pinned
  * @on_pin_arg: its argument
  * @locked: what is charged
@@ -147,6 +148,7 @@ struct fake_mm {
 	unsigned long fail_nr;
 	int fail_error;
 	int fail_times;
+	bool fail_silent;
 	void (*on_pin)(void *arg, unsigned long va);
 	void *on_pin_arg;
 	unsigned long locked;
@@ -177,8 +179,8 @@ bool fake_fatal_signal_pending(struct task_struct *task);
 void fake_kthread_use_mm(struct mm_struct *mm);
 void fake_kthread_unuse_mm(struct mm_struct *mm);
 int fake_mmap_write_lock_killable(struct mm_struct *mm);
-long fake_pin_user_pages_fast(unsigned long va, int nr, unsigned int flags,
-			      struct page **pages);
+long fake_pin_fast(unsigned long va, int nr, unsigned int flags,
+		   struct page **pages, bool fault);
 long fake_pin_user_pages_remote(struct mm_struct *mm, unsigned long va,
 				unsigned long nr, unsigned int flags,
 				struct page **pages, int *locked);

@@ -453,6 +453,8 @@ static const struct cut_case {
 	  FAKE_PFN(262144) }, 0 },
 	{ "small pages only", SZ_4K, MB(2) + SZ_4K, { FAKE_PFN(512),
 	  FAKE_PFN(513) }, 0 },
+	{ "in the middle of 64 bits", FAKE_SIZES, 1UL << 63,
+	  { FAKE_PFN(262143), FAKE_PFN(262144) }, 0 },
 	{ "the last page of 64 bits", FAKE_SIZES, -SZ_4K,
 	  { FAKE_PFN(262142), FAKE_PFN(262143) }, MB(2) },
 };

@@ -81,6 +81,29 @@ static void fake_padata_do_multithreaded(struct padata_mt_job *job)
 	}
 }
 
+/**
+ * struct padata_group - the group that the caller is in, as far as a case says so
+ * @limited: the controller that limits it, or -1
+ * @counts: that of memory counts huge pages from a pool
+ */
+struct padata_group {
+	int limited;
+	bool counts;
+};
+
+static struct padata_group padata_group = { .limited = -1 };
+
+static const struct cgroup_subsys_state *padata_task_css(int subsys)
+{
+	static struct cgroup_subsys_state root, below = { .parent = &root };
+
+	return subsys == padata_group.limited ? &below : &root;
+}
+
+#undef task_css
+#undef compat_memcg_charges_hugetlb
+#define task_css(task, subsys)		padata_task_css(subsys)
+#define compat_memcg_charges_hugetlb()	padata_group.counts
 #define HAVE_PADATA_MT
 #define padata_do_multithreaded		fake_padata_do_multithreaded
 #define map_job_run			padata_job_run
@@ -256,10 +279,42 @@ static void padata_wakes(struct kunit *test)
 	disallow_signal(SIGKILL);
 }
 
+static const struct padata_pool_case {
+	const char *desc;
+	int limited;
+	bool counts;
+	bool charges;	/* workers charge huge pages as the caller would */
+} padata_pools[] = {
+	{ "root", -1, true, true },
+	{ "hugetlb", hugetlb_cgrp_id, false, false },
+	{ "memory", memory_cgrp_id, false, true },
+	{ "memory that counts", memory_cgrp_id, true, false },
+	{ "cpu", cpu_cgrp_id, true, true },
+};
+
+static void padata_pool_desc(const struct padata_pool_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(padata_pool, padata_pools, padata_pool_desc);
+
+/* Workers are in no group: what is charged to the thread that faults is the caller's. */
+static void padata_charges(struct kunit *test)
+{
+	const struct padata_pool_case *c = test->param_value;
+
+	padata_group.limited = c->limited;
+	padata_group.counts = c->counts;
+	KUNIT_EXPECT_EQ(test, c->charges, map_job_charges_hugetlb());
+	padata_group.limited = -1;
+}
+
 static struct kunit_case padata_cases[] = {
 	KUNIT_CASE(padata_runs_job),
 	KUNIT_CASE(padata_adopts),
 	KUNIT_CASE(padata_wakes),
+	KUNIT_CASE_PARAM(padata_charges, padata_pool_gen_params),
 	{ }
 };
 

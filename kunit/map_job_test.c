@@ -12,15 +12,17 @@
 /**
  * struct job_groups - cgroups that the caller is in, as far as a case says so
  * @css: what task_css() tells about every controller; NULL for the truth
- * @memcg: what it tells about that of memory instead, if not NULL
- * @memcg_has_hugetlb: that one counts huge pages from a pool
+ * @special: what it tells about one of them instead, if not NULL
+ * @subsys: that one
+ * @memcg_has_hugetlb: that of memory counts huge pages from a pool
  * @joins: how many helpers joined the caller's groups
  * @join_error: what they get
  * @hold: from the second helper on, joining waits for it
  */
 static struct job_groups {
 	struct cgroup_subsys_state *css;
-	struct cgroup_subsys_state *memcg;
+	struct cgroup_subsys_state *special;
+	int subsys;
 	bool memcg_has_hugetlb;
 	unsigned int joins;
 	int join_error;
@@ -30,10 +32,8 @@ static struct job_groups {
 static struct cgroup_subsys_state *job_task_css(struct task_struct *task,
 						int subsys)
 {
-#ifdef CONFIG_MEMCG
-	if (job_groups.memcg && subsys == memory_cgrp_id)
-		return job_groups.memcg;
-#endif
+	if (job_groups.special && subsys == job_groups.subsys)
+		return job_groups.special;
 	return job_groups.css ? : task_css(task, subsys);
 }
 
@@ -247,6 +247,14 @@ static void job_note(struct job_test *jt, unsigned long start,
 		complete_all(&jt->helper);
 }
 
+/* The range that job_note() was called for is done. */
+static void job_leave(struct job_test *jt)
+{
+	spin_lock(&jt->lock);
+	jt->busy--;
+	spin_unlock(&jt->lock);
+}
+
 static void job_fn(unsigned long start, unsigned long end, void *arg)
 {
 	struct job_test *jt = arg;
@@ -258,9 +266,7 @@ static void job_fn(unsigned long start, unsigned long end, void *arg)
 	job_note(jt, start, end);
 	if (start <= jt->kill_at && jt->kill_at < end)
 		send_sig(SIGKILL, jt->caller, 1);
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	job_leave(jt);
 }
 
 static void job_kill(void *arg)
@@ -447,25 +453,22 @@ static void job_split_in_order(struct kunit *test)
 
 /* ---- helpers ---- */
 
-/* The caller waits in its first range until a helper has come. */
-static void job_wait_fn(unsigned long start, unsigned long end, void *arg)
+/* There are two threads: whoever comes first waits for the other. */
+static void job_both_fn(unsigned long start, unsigned long end, void *arg)
 {
 	struct job_test *jt = arg;
 
 	job_note(jt, start, end);
-	if (get_current() == jt->caller)
-		KUNIT_EXPECT_TRUE(jt->test,
-				  fake_wait_until(completion_done(&jt->helper)));
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	KUNIT_EXPECT_TRUE(jt->test,
+			  fake_wait_until(READ_ONCE(jt->nr_threads) == 2));
+	job_leave(jt);
 }
 
 static void job_helper_comes(struct kunit *test)
 {
 	struct job_test *jt = job_make(test);
 
-	jt->job.thread_fn = job_wait_fn;
+	jt->job.thread_fn = job_both_fn;
 	KUNIT_EXPECT_EQ(test, 2U, map_job_run(&jt->job, &jt->how));
 	job_expect_done(test, jt);
 	KUNIT_EXPECT_EQ(test, 2U, jt->nr_threads);
@@ -481,6 +484,7 @@ static void job_helper_comes(struct kunit *test)
  * @cred: on whose behalf it works
  * @on_mm: it runs on the caller's mm
  * @memcg: whom its memory is charged to
+ * @oom: what keeps it from being killed for want of memory
  */
 struct job_look {
 	struct job_test *jt;
@@ -491,6 +495,7 @@ struct job_look {
 	const struct cred *cred;
 	bool on_mm;
 	struct mem_cgroup *memcg;
+	short oom;
 };
 
 static void job_look_fn(unsigned long start, unsigned long end, void *arg)
@@ -506,12 +511,13 @@ static void job_look_fn(unsigned long start, unsigned long end, void *arg)
 		cpumask_copy(&look->cpus, &get_current()->cpus_mask);
 		look->cred = current_cred();
 		look->on_mm = fake_current() == fake->mm.task;
+		look->oom = get_current()->signal->oom_score_adj;
 #ifdef CONFIG_MEMCG
 		look->memcg = get_current()->active_memcg;
 #endif
 		spin_unlock(&jt->lock);
 	}
-	job_wait_fn(start, end, jt);
+	job_both_fn(start, end, jt);
 }
 
 static const struct adopt_case {
@@ -575,6 +581,7 @@ static void job_adopt(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, cpumask_equal(&look.cpus,
 					      &get_current()->cpus_mask));
 	KUNIT_EXPECT_EQ(test, c->mm, look.on_mm);
+	KUNIT_EXPECT_EQ(test, OOM_SCORE_ADJ_MIN, (int)look.oom);
 	/* Without an mm, there is nothing to fault in for the caller. */
 	if (c->mm)
 		KUNIT_EXPECT_PTR_EQ(test, current_cred(), look.cred);
@@ -612,16 +619,14 @@ static const struct group_case {
 	bool v2;		/* of the hierarchy of version 2 */
 	int join_error;
 	unsigned int joins;
-	bool hugetlb;		/* helpers charge huge pages as the caller would */
 	unsigned int threads;
 } groups[] = {
-	{ "root of v1", true, false, 0, 0, true, 2 },
-	{ "root of v2", true, true, 0, 0, true, 2 },
-	{ "group of v1", false, false, 0, 1, true, 2 },
-	{ "group of v2, which helpers cannot join", false, true, 0, 0, false,
-	  2 },
-	{ "group of v1 that takes no helper", false, false, -ENOSPC, 1, true,
-	  1 },
+	{ "root of v1", true, false, 0, 0, 2 },
+	{ "root of v2", true, true, 0, 0, 2 },
+	{ "group of v1", false, false, 0, 1, 2 },
+	{ "group of v2", false, true, 0, 1, 2 },
+	{ "group of v1 that takes no helper", false, false, -ENOSPC, 1, 1 },
+	{ "group of v2 that takes no helper", false, true, -EBUSY, 1, 1 },
 };
 
 static void group_desc(const struct group_case *c, char *desc)
@@ -638,9 +643,7 @@ static void job_join_fn(unsigned long start, unsigned long end, void *arg)
 
 	job_note(jt, start, end);
 	KUNIT_EXPECT_TRUE(jt->test, fake_wait_until(READ_ONCE(job_groups.joins)));
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	job_leave(jt);
 }
 
 static struct cgroup_subsys_state *job_group(struct kunit *test, bool root,
@@ -668,50 +671,59 @@ static void job_in_groups(struct kunit *test)
 	job_groups.css = job_group(test, c->root, c->v2);
 	job_groups.join_error = c->join_error;
 
-	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
+	KUNIT_EXPECT_TRUE(test, map_job_charges_hugetlb());
 	/* One for each: waiting in vain takes long. */
 	jt->job.size = 2;
-	jt->job.thread_fn = c->threads > 1 ? job_wait_fn : job_join_fn;
+	jt->job.thread_fn = c->threads > 1 ? job_both_fn : job_join_fn;
 	map_job_run(&jt->job, &jt->how);
 	job_expect_done(test, jt);
 	KUNIT_EXPECT_EQ(test, c->threads, jt->nr_threads);
 	KUNIT_EXPECT_EQ(test, c->joins, job_groups.joins);
 }
 
-#ifdef CONFIG_MEMCG
-static const struct memcg_case {
+static const struct controller_case {
 	const char *desc;
-	bool root;	/* the caller is in the memory controller's root */
-	bool v2;	/* that controller is in the hierarchy of version 2 */
-	bool counts;	/* version 2 is mounted to have it count huge pages */
-	bool hugetlb;	/* helpers charge huge pages as the caller would */
-} memcgs[] = {
-	{ "group of v2", false, true, false, true },
-	{ "group of v2 that counts", false, true, true, false },
-	{ "root of v2 that counts", true, true, true, true },
-	{ "group of v1, v2 counts", false, false, true, true },
+	int subsys;
+	bool v2;	/* its hierarchy is that of version 2 */
+	bool counts;	/* version 2 is mounted to have memory count huge pages */
+	bool joins;	/* its groups have to be joined */
+} controllers[] = {
+	{ "cpu of v2", cpu_cgrp_id, true, false, true },
+	{ "cpuset of v2", cpuset_cgrp_id, true, false, true },
+	{ "hugetlb of v2", hugetlb_cgrp_id, true, false, true },
+	{ "memory of v2", memory_cgrp_id, true, false, false },
+	{ "memory of v2 that counts", memory_cgrp_id, true, true, true },
+	{ "memory of v1, v2 counts", memory_cgrp_id, false, true, true },
+	{ "memory of v1", memory_cgrp_id, false, false, true },
+	{ "pids of v2", pids_cgrp_id, true, false, false },
+	{ "pids of v1", pids_cgrp_id, false, false, true },
 };
 
-static void memcg_desc(const struct memcg_case *c, char *desc)
+static void controller_desc(const struct controller_case *c, char *desc)
 {
 	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
 }
 
-KUNIT_ARRAY_PARAM(memcg, memcgs, memcg_desc);
+KUNIT_ARRAY_PARAM(controller, controllers, controller_desc);
 
-/* Huge pages may be memory like any other, whatever hugetlb's controller says. */
-static void job_in_memcg(struct kunit *test)
+/* Of the groups of one controller only, which is in the root of all others. */
+static void job_in_controller(struct kunit *test)
 {
-	const struct memcg_case *c = test->param_value;
+	const struct controller_case *c = test->param_value;
+	struct job_test *jt = job_make(test);
 
-	job_groups.memcg = job_group(test, c->root, c->v2);
-	job_groups.memcg_has_hugetlb = c->counts;
 	job_groups.css = job_group(test, true, true);
-	KUNIT_EXPECT_EQ(test, c->hugetlb, map_job_charges_hugetlb());
-	job_groups.css = job_group(test, false, true);
-	KUNIT_EXPECT_FALSE(test, map_job_charges_hugetlb());
+	job_groups.special = job_group(test, false, c->v2);
+	job_groups.subsys = c->subsys;
+	job_groups.memcg_has_hugetlb = c->counts;
+	KUNIT_EXPECT_TRUE(test, map_job_charges_hugetlb());
+	jt->job.size = 2;
+	jt->job.thread_fn = job_both_fn;
+	map_job_run(&jt->job, &jt->how);
+	job_expect_done(test, jt);
+	KUNIT_EXPECT_EQ(test, 2U, jt->nr_threads);
+	KUNIT_EXPECT_EQ(test, c->joins ? 1U : 0U, job_groups.joins);
 }
-#endif
 
 /* ---- how many helpers ---- */
 
@@ -722,9 +734,7 @@ static void job_slow_fn(unsigned long start, unsigned long end, void *arg)
 
 	job_note(jt, start, end);
 	usleep_range(500, 1000);
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	job_leave(jt);
 }
 
 static void job_limit(struct kunit *test)
@@ -753,9 +763,7 @@ static void job_gather_fn(unsigned long start, unsigned long end, void *arg)
 						    jt->expected));
 	/* More may come. */
 	usleep_range(500, 1000);
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	job_leave(jt);
 }
 
 /* All jobs together have so many helpers and no more; the caller is none. */
@@ -880,9 +888,7 @@ static void job_last_fn(unsigned long start, unsigned long end, void *arg)
 		send_sig(SIGKILL, jt->caller, 1);
 	else
 		KUNIT_EXPECT_TRUE(jt->test, fake_wait_until(READ_ONCE(jt->kills)));
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	job_leave(jt);
 }
 
 static void job_killed_with_helper(struct kunit *test)
@@ -932,7 +938,7 @@ static void job_killed_before(struct kunit *test)
 
 	allow_signal(SIGKILL);
 	send_sig(SIGKILL, get_current(), 1);
-	jt->job.thread_fn = job_wait_fn;
+	jt->job.thread_fn = job_both_fn;
 	map_job_run(&jt->job, &jt->how);
 	job_expect_done(test, jt);
 	KUNIT_EXPECT_EQ(test, 2U, jt->nr_threads);
@@ -960,9 +966,7 @@ static void job_sleep_fn(unsigned long start, unsigned long end, void *arg)
 		left = schedule_timeout_killable(FAKE_WAIT);
 		KUNIT_EXPECT_GT(jt->test, left, 0L);
 	}
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	job_leave(jt);
 }
 
 /* Run a job with a helper that sleeps until it is woken, when the caller is killed. */
@@ -991,6 +995,36 @@ static void job_wakes_helpers(struct kunit *test)
 }
 
 /*
+ * A helper sleeps as above, and the caller waits for it where no signal gets through: for
+ * a lock, in its own range.
+ */
+static void job_deaf_fn(unsigned long start, unsigned long end, void *arg)
+{
+	struct job_test *jt = arg;
+
+	job_note(jt, start, end);
+	if (get_current() == jt->caller) {
+		fake_wait_until(completion_done(&jt->helper));
+		send_sig(SIGKILL, jt->caller, 1);
+		KUNIT_EXPECT_TRUE(jt->test, fake_wait_until(READ_ONCE(jt->slept)));
+	} else {
+		KUNIT_EXPECT_GT(jt->test, schedule_timeout_killable(FAKE_WAIT),
+				0L);
+		WRITE_ONCE(jt->slept, true);
+	}
+	job_leave(jt);
+}
+
+static void job_wakes_helpers_of_deaf_caller(struct kunit *test)
+{
+	struct job_test *jt = job_make(test);
+
+	jt->job.thread_fn = job_deaf_fn;
+	jt->job.size = 2;
+	job_expect_woken(jt);
+}
+
+/*
  * A helper sleeps as above, and what makes another one cannot go on before that one
  * does: it waits for a lock whose holder waits for the mmap lock.
  */
@@ -1011,9 +1045,7 @@ static void job_hold_fn(unsigned long start, unsigned long end, void *arg)
 				0L);
 		complete_all(job_groups.hold);
 	}
-	spin_lock(&jt->lock);
-	jt->busy--;
-	spin_unlock(&jt->lock);
+	job_leave(jt);
 }
 
 static void job_wakes_helpers_while_making(struct kunit *test)
@@ -1061,9 +1093,7 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE_PARAM(job_adopt, adopt_gen_params),
 	KUNIT_CASE(job_without_helpers),
 	KUNIT_CASE_PARAM(job_in_groups, group_gen_params),
-#ifdef CONFIG_MEMCG
-	KUNIT_CASE_PARAM(job_in_memcg, memcg_gen_params),
-#endif
+	KUNIT_CASE_PARAM(job_in_controller, controller_gen_params),
 	KUNIT_CASE(job_limit),
 	KUNIT_CASE(job_helpers_of_all),
 	KUNIT_CASE_PARAM(job_in_process, worker_gen_params),
@@ -1073,6 +1103,7 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE_PARAM(job_killed_but_goes_on, kill_gen_params),
 	KUNIT_CASE(job_killed_before),
 	KUNIT_CASE(job_wakes_helpers),
+	KUNIT_CASE(job_wakes_helpers_of_deaf_caller),
 	KUNIT_CASE(job_wakes_helpers_while_making),
 	{ }
 };

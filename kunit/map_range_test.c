@@ -896,12 +896,12 @@ static void range_pin_fails(struct kunit *test)
 }
 
 /* Cases in which each page is pinned for itself. */
-static const void *paged_gen_params(const void *prev, char *desc)
+static const void *paged_gen_params(FAKE_GEN_ARGS)
 {
 	const struct undo_case *c = prev;
 
 	do
-		c = undo_gen_params(c, desc);
+		c = fake_next_param(undo_gen_params, c, desc);
 	while (c && (c->whole.area[0].leaf != PIN_LEAF_PTE ||
 		     c->whole.area[1].nr));
 	return c;

@@ -313,6 +313,55 @@ static void stat_text_maps(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, (unsigned int)MAP_STAT_LAST, lines);
 }
 
+static int stat_end(void *unused)
+{
+	return 0;
+}
+
+static struct pid *stat_ended_pid(struct kunit *test)
+{
+	/* Not begun: it would be gone before it is held on to. */
+	struct task_struct *task = kthread_create(stat_end, NULL, "stat_end");
+	struct pid *pid;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	get_task_struct(task);
+	pid = get_pid(task_tgid(task));
+	kthread_stop(task);
+	put_task_struct(task);
+	KUNIT_EXPECT_TRUE(test, fake_wait_until(!pid_has_task(pid, PIDTYPE_TGID)));
+	return pid;
+}
+
+/* A container a line, of whoever has set it up. */
+static void stat_text_containers(struct kunit *test)
+{
+	struct map_stat_user users[3];
+	char want[64];
+	int pid = task_tgid_nr(get_current());
+	struct pid *gone;
+	unsigned int i;
+
+	KUNIT_EXPECT_STREQ(test, "# pid\n", stat_text(test, containers_show));
+	for (i = 0; i < ARRAY_SIZE(users); i++)
+		map_stat_user_add(&users[i]);
+	snprintf(want, sizeof(want), "# pid\n%d\n%d\n%d\n", pid, pid, pid);
+	KUNIT_EXPECT_STREQ(test, want, stat_text(test, containers_show));
+	map_stat_user_remove(&users[0]);
+
+	/* One that has ended. */
+	gone = stat_ended_pid(test);
+	swap(users[1].pid, gone);
+	snprintf(want, sizeof(want), "# pid\n0\n%d\n", pid);
+	KUNIT_EXPECT_STREQ(test, want, stat_text(test, containers_show));
+	swap(users[1].pid, gone);
+	put_pid(gone);
+
+	map_stat_user_remove(&users[2]);
+	map_stat_user_remove(&users[1]);
+	KUNIT_EXPECT_STREQ(test, "# pid\n", stat_text(test, containers_show));
+}
+
 static struct kunit_case stat_cases[] = {
 	KUNIT_CASE(stat_maps),
 	KUNIT_CASE(stat_failures),
@@ -324,6 +373,7 @@ static struct kunit_case stat_cases[] = {
 	KUNIT_CASE(stat_notes),
 	KUNIT_CASE(stat_text_stats),
 	KUNIT_CASE(stat_text_maps),
+	KUNIT_CASE(stat_text_containers),
 	{ }
 };
 

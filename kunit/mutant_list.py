@@ -20,6 +20,16 @@ MUTANTS = [
     ("pin_chunk", "leaf-without-write-access", "pin_chunk.c",
      "pmd_present(pmd) && pmd_leaf(pmd) && (!write || pmd_write(pmd))",
      "pmd_present(pmd) && pmd_leaf(pmd)"),
+    ("pin_chunk", "fast-for-readers", "pin_chunk.c",
+     "current->mm == mm && pc->write", "current->mm == mm"),
+    ("pin_chunk", "nothing-pinned-and-no-error", "pin_chunk.c",
+     "ret ? ret : -EFAULT", "ret ? ret : -EIO"),
+    ("pin_chunk", "pool-not-left-to-others", "pin_chunk.c",
+     "		nr = pin_no_pool(mm, va, nr);\n", "		;\n"),
+    ("pin_chunk", "pool-faulted-in-fast", "pin_chunk.c",
+     "!pc->no_pool", "true"),
+    ("pin_chunk", "pool-behind-other-memory", "pin_chunk.c",
+     "min(nr, (vma->vm_end - va) >> PAGE_SHIFT)", "nr"),
     ("pin_chunk", "failed-leaf-stays-pinned", "pin_chunk.c",
      """\
 	for (i = nr; i < leaves.nr; i++)
@@ -192,29 +202,25 @@ MUTANTS = [
      "roundup(*start + 1, chunk)", "roundup(*start + 2, chunk)"),
     ("map_job", "helpers-not-woken", "map_job.c",
      """\
-		if (!run->killed)
-			map_job_stop(run);
-		map_job_wake_helpers(run);
+	for (i = 0; run->helpers && i < run->nr_helpers; i++)
+		send_sig(SIGKILL, run->helpers[i], 1);
 """,
+     ""),
+    ("map_job", "killed-caller-not-seen", "map_job.c",
      """\
-		if (!run->killed)
-			map_job_stop(run);
-"""),
+	if (how->kill)
+		queue_delayed_work(system_percpu_wq, &watch->work, MAP_JOB_WATCH);
+""",
+     ""),
     ("map_job", "helpers-not-capped", "map_job.c",
      "atomic_inc_return(&map_job_helpers) <= most",
      "atomic_inc_return(&map_job_helpers) <= 1000 * most"),
-    ("map_job", "signal-does-not-get-through", "map_job.c",
-     """\
-(fatal_signal_pending(current) ||
-	     (!cancel_work(&run->make) &&
-	      wait_for_completion_killable(&run->made)))""",
-     "false"),
     ("map_job", "helper-stays-counted", "map_job.c",
      """\
-		put_task_struct(run->helpers[i]);
+		map_job_see_off(run, run->helpers[i]);
 		map_job_release_helper();
 """,
-     "		put_task_struct(run->helpers[i]);\n"),
+     "		map_job_see_off(run, run->helpers[i]);\n"),
     ("map_job", "failed-helper-stays-counted", "map_job.c",
      """\
 	map_job_release_helper();
@@ -230,12 +236,26 @@ MUTANTS = [
      "override_creds(caller->cred)", "override_creds(current_cred())"),
     ("map_job", "outside-the-groups", "map_job.c",
      "cgroup_attach_task_all(run->caller.task, task)", "0"),
-    ("map_job", "charges-hugetlb-elsewhere", "map_job.c",
-     "	does = !css->parent || map_job_joins(css);\n", "	does = true;\n"),
-    ("map_job", "charges-hugetlb-to-another-memcg", "map_job.c",
-     "!map_job_shares(memory_cgrp_id)", "false"),
-    ("map_job", "memcg-always-charges-hugetlb", "map_job.c",
-     "compat_memcg_charges_hugetlb()", "true"),
+    ("map_job", "killed-with-the-group", "map_job.c",
+     "	task->signal->oom_score_adj = OOM_SCORE_ADJ_MIN;\n", ""),
+    ("map_job", "v2-without-cpu", "map_job.c",
+     "	if (subsys == cpu_cgrp_id)\n		return true;\n", ""),
+    ("map_job", "v2-without-cpuset", "map_job.c",
+     "	if (subsys == cpuset_cgrp_id)\n		return true;\n", ""),
+    ("map_job", "v2-without-hugetlb", "map_job.c",
+     "	if (subsys == hugetlb_cgrp_id)\n		return true;\n", ""),
+    ("map_job", "v2-always-for-memory", "map_job.c",
+     "		return compat_memcg_charges_hugetlb();\n", "		return true;\n"),
+    ("map_job", "v2-always", "map_job.c",
+     "(css->cgroup->root != &cgrp_dfl_root ||\n		       map_job_v2_limits(i))", "true"),
+    ("map_job_padata", "charges-hugetlb-elsewhere", "map_job.c",
+     "	if (map_job_is_limited(hugetlb_cgrp_id))\n		return false;\n",
+     ""),
+    ("map_job_padata", "memcg-always-charges-hugetlb", "map_job.c",
+     "compat_memcg_charges_hugetlb() &&\n	    map_job_is_limited(memory_cgrp_id)",
+     "map_job_is_limited(memory_cgrp_id)"),
+    ("map_job_padata", "memcg-never-charges-hugetlb", "map_job.c",
+     "	is = css && css->parent;\n", "	is = css && css->parent && subsys == hugetlb_cgrp_id;\n"),
     ("map_job", "worker-counted-for-ever", "map_job.c",
      """\
 		user_worker_free(run->workers[i], &patience);
@@ -268,7 +288,7 @@ MUTANTS = [
 """,
      ""),
     ("map_job_padata", "caller-not-watched", "map_job.c",
-     "fatal_signal_pending(run->caller.task)", "false"),
+     "fatal_signal_pending(watch->caller)", "false"),
     ("map_job_padata", "worker-on-any-cpu", "map_job.c",
      "		set_cpus_allowed_ptr(current, cpus);\n", "		;\n"),
     ("map_job_padata", "worker-of-own-priority", "map_job.c",
@@ -375,7 +395,7 @@ MUTANTS = [
     ("map_range", "charged-twice", "map_range.c",
      "min(charged, pc->nr_account)", "0"),
     ("map_range", "helpers-fault-hugetlb-in", "map_range.c",
-     "map_is_for_caller(work)", "false"),
+     "work->no_pool && map_has_hugetlb(work)", "false"),
 
     ("map_range", "not-counted", "map_range.c",
      "		map_stat_pins_add(&worker->pins, &pc->count);\n", ""),
@@ -419,6 +439,10 @@ MUTANTS = [
      "(map_stat_noted - 1) % MAP_STAT_LAST", "map_stat_noted % MAP_STAT_LAST"),
     ("map_stat", "too-many-shown", "map_stat.c",
      "nr > MAP_STAT_LAST ? nr - MAP_STAT_LAST : 0", "0"),
+    ("map_stat", "container-of-the-dead", "map_stat.c",
+     "pid_has_task(pid, PIDTYPE_TGID) ? pid_nr_ns(pid, ns) : 0", "pid_nr_ns(pid, ns)"),
+    ("map_stat", "container-stays", "map_stat.c",
+     "	list_del(&user->node);\n", "	;\n"),
 
     # ---- unmap_range.c ----
     ("unmap_range", "not-synchronised", "unmap_range.c",
@@ -530,4 +554,110 @@ MUTANTS = [
 	external_mark_dirty(backend, map);
 """,
      "	bitmap_zero(map->dirty, dirty_bits(backend, map));\n"),
+
+    # ---- external.c ----
+    ("external", "not-counted", "external.c", "		page->refs++;\n", "		;\n"),
+    ("external", "failed-pin-stays-pinned", "external.c",
+     "			external_unpin_locked(backend, iova, i);\n", ""),
+    ("external", "charged-beside-a-domain", "external.c",
+     "	charge = list_empty(&backend->domains);\n", "	charge = true;\n"),
+    ("external", "reserved-pages-charged", "external.c",
+     "charge && page->account", "charge"),
+    ("external", "any-access", "external.c", "(map->prot & prot) != prot", "false"),
+    ("external", "found-while-unmapped", "external.c",
+     "map && map->state == DMA_MAP_LIVE ? map : NULL", "map"),
+    ("external", "pinned-and-clean", "external.c",
+     "		dirty_mark(backend, map, iova - map->iova, PAGE_SIZE);\n", ""),
+    ("external", "copies-beyond-the-mapping", "external.c",
+     "	count = min_t(u64, count, dma_map_last(map) - iova + 1);\n", ""),
+    ("external", "trusted-twice", "external.c", "owner && !owner->pinning", "owner"),
+    ("external", "offset-in-a-page", "external.c", "	iova &= PAGE_MASK;\n", ""),
+
+    # ---- user_worker.c ----
+    ("user_worker", "called-twice", "user_worker.c",
+     "	fn(worker->arg);\n", "	fn(worker->arg);\n	fn(worker->arg);\n"),
+    ("user_worker", "begins-though-called-off", "user_worker.c",
+     "	return worker_take(worker);\n", "	return READ_ONCE(worker->fn);\n"),
+    ("user_worker", "begins-half-asleep", "user_worker.c",
+     "	__set_current_state(TASK_RUNNING);\n", ""),
+    ("user_worker", "never-sleeps", "user_worker.c",
+     """\
+		worker_set_idle(worker, current);
+		return false;
+""",
+     """\
+		worker_set_idle(worker, current);
+		return true;
+"""),
+    ("user_worker", "ended-twice", "user_worker.c",
+     "	if (worker->idle)\n		return;\n", ""),
+    ("user_worker", "killed-and-still-held-up", "user_worker.c",
+     "	worker_set_idle(data, NULL);\n", "	worker_set_idle(data, current);\n"),
+    ("user_worker", "waits-for-signals", "user_worker.c",
+     "signal_pending(thread)", "false"),
+    ("user_worker", "waits-for-what-is-to-stop", "user_worker.c",
+     "JOBCTL_PENDING_MASK", "0"),
+    ("user_worker", "waits-for-frozen", "user_worker.c", "JOBCTL_TRAP_FREEZE", "0"),
+    ("user_worker", "waits-for-stopped", "user_worker.c", "JOBCTL_STOPPED", "0"),
+    ("user_worker", "waits-for-traced", "user_worker.c", "JOBCTL_TRACED", "0"),
+    ("user_worker", "looked-at-once", "user_worker.c",
+     """\
+		queue_delayed_work(worker_queue, &worker->end, WORKER_AGAIN);
+		return;
+""",
+     "		return;\n"),
+    ("user_worker", "counted-though-gone", "user_worker.c",
+     "	worker_stop(worker);\n	atomic_dec(&worker_count);\n",
+     "	worker_stop(worker);\n"),
+    ("user_worker", "gone-though-on-its-way", "user_worker.c",
+     "READ_ONCE(thread->sighand) && tries < WORKER_SEE_OFF", "false"),
+    ("user_worker", "seen-off-for-ever", "user_worker.c",
+     "READ_ONCE(thread->sighand) && tries < WORKER_SEE_OFF", "READ_ONCE(thread->sighand)"),
+    ("user_worker", "gone-unnoticed", "user_worker.c",
+     "	complete(&worker->gone);\n", ""),
+    ("user_worker", "never-freed", "user_worker.c",
+     "	refcount_set(&worker->refs, 2);\n", "	refcount_set(&worker->refs, 3);\n"),
+    ("user_worker", "module-kept", "user_worker.c",
+     "	module_put(THIS_MODULE);\n", ""),
+    ("user_worker", "ignored-is-handled", "user_worker.c",
+     "handler != SIG_DFL && handler != SIG_IGN", "handler != SIG_DFL"),
+    ("user_worker", "last-signal-not-blocked", "user_worker.c",
+     "sig <= _NSIG", "sig < _NSIG"),
+    ("user_worker", "blocked-signals-let-in", "user_worker.c",
+     "	sigprocmask(SIG_BLOCK, &handled, &old);\n",
+     "	sigprocmask(SIG_SETMASK, &handled, &old);\n"),
+    ("user_worker", "signals-stay-blocked", "user_worker.c",
+     "	sigprocmask(SIG_SETMASK, &old, NULL);\n", ""),
+    ("user_worker", "for-any-memory", "user_worker.c",
+     "(!mm || mm == current->mm)", "true"),
+    ("user_worker", "workers-of-workers", "user_worker.c",
+     "PF_EXITING | PF_KTHREAD | PF_USER_WORKER", "PF_EXITING | PF_KTHREAD"),
+    ("user_worker", "possible-though-killed", "user_worker.c",
+     "!fatal_signal_pending(current)", "true"),
+    ("user_worker", "deadlines-shared", "user_worker.c",
+     "current->policy != SCHED_DEADLINE", "true"),
+    ("user_worker", "one-too-many", "user_worker.c",
+     "(int)WORKER_MOST", "(int)WORKER_MOST + 1"),
+    ("user_worker", "failures-counted", "user_worker.c",
+     "	atomic_dec(&worker_count);\n	return NULL;\n", "	return NULL;\n"),
+    ("user_worker", "failed-thread-keeps-memory", "user_worker.c",
+     "	if (IS_ERR_OR_NULL(worker->task))\n		goto free;\n",
+     "	if (IS_ERR_OR_NULL(worker->task))\n		goto uncount;\n"),
+    ("user_worker", "begins-without-the-module", "user_worker.c",
+     "	__module_get(THIS_MODULE);\n	vhost_task_start(worker->task);\n",
+     "	vhost_task_start(worker->task);\n	__module_get(THIS_MODULE);\n"),
+    ("user_worker", "not-waited-for", "user_worker.c",
+     "wait_for_completion_interruptible_timeout(&worker->gone,\n							      *patience)",
+     "0"),
+    ("user_worker", "waits-for-its-own-stop", "user_worker.c",
+     "min(*patience,\n						       WORKER_PATIENCE)", "*patience"),
+    ("user_worker", "shadow-stacks-made", "user_worker.c",
+     "!compat_has_shadow_stack(current)", "true"),
+    ("user_worker", "one-end-at-a-time", "user_worker.c",
+     'alloc_workqueue("vfio_mt", WQ_PERCPU, WORKER_MOST)',
+     'alloc_workqueue("vfio_mt", WQ_PERCPU, 1)'),
+    ("user_worker", "queue-taken-for-granted", "user_worker.c",
+     "worker_queue ? 0 : -ENOMEM", "0"),
+    ("user_worker", "module-does-not-wait", "user_worker.c",
+     "	destroy_workqueue(worker_queue);\n", ""),
 ]

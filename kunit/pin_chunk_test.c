@@ -326,12 +326,12 @@ static void kind_desc(const struct pin_case *c, char *desc)
 KUNIT_ARRAY_PARAM(kind, kinds, kind_desc);
 
 /* Without those that are too large to be pinned page by page in no time. */
-static const void *small_kind_gen_params(const void *prev, char *desc)
+static const void *small_kind_gen_params(FAKE_GEN_ARGS)
 {
 	const struct pin_case *c = prev;
 
 	do
-		c = kind_gen_params(c, desc);
+		c = fake_next_param(kind_gen_params, c, desc);
 	while (c && c->nr > 6000);
 	return c;
 }
@@ -589,7 +589,7 @@ static const struct {
 };
 
 /* All in front of the failing span is yielded; nothing of it stays pinned. */
-static void pin_fail(struct kunit *test)
+static void pin_fail_with(struct kunit *test, bool silent)
 {
 	const struct fail_case *c = test->param_value;
 	struct pinner *p = pinner_open(test, c->va, c->nr, true);
@@ -608,7 +608,8 @@ static void pin_fail(struct kunit *test)
 		p->pc.max_pages = c->max_pages;
 		ret = pinner_run(test, p);
 		if (ret) {
-			KUNIT_ASSERT_EQ(test, fail_points[i].error, ret);
+			KUNIT_ASSERT_EQ(test, silent ? -EFAULT :
+					fail_points[i].error, ret);
 			KUNIT_ASSERT_LE(test, p->pc.va, fake->mm.fail_va);
 			KUNIT_ASSERT_LT(test, fake->mm.fail_va - p->pc.va,
 					PIN_SPAN_SIZE);
@@ -620,6 +621,18 @@ static void pin_fail(struct kunit *test)
 		KUNIT_ASSERT_EQ_MSG(test, 0UL, fake->mm.nr_pins,
 				    "failure at page %lu", fail_points[i].off);
 	}
+}
+
+static void pin_fail(struct kunit *test)
+{
+	pin_fail_with(test, false);
+}
+
+/* Nothing was pinned, and nothing says why: never a loop. */
+static void pin_fail_silent(struct kunit *test)
+{
+	fake->mm.fail_silent = true;
+	pin_fail_with(test, true);
 }
 
 static void stop_at(void *arg, unsigned long va)
@@ -700,6 +713,60 @@ static void pin_stopped_before(struct kunit *test)
 	p->stop = true;
 	KUNIT_EXPECT_EQ(test, -EINTR, pinner_run(test, p));
 	KUNIT_EXPECT_EQ(test, 0UL, fake->mm.gup_calls);
+}
+
+/*
+ * ---- what others are to fault in ----
+ *
+ * A thread that must not fault in memory of a pool pins what is there, and faults in all
+ * else, up to the page before.
+ */
+static const struct pool_case {
+	const char *desc;
+	struct fake_area area[3];
+	unsigned long nr;
+	int ret;
+	unsigned long pins;
+} pools[] = {
+	{ "pages", { { MB(2), 1024, FAKE_PFN(0), PIN_LEAF_PTE } }, 1024, 0,
+	  1024 },
+	{ "cold pages", { { MB(2), 1024, FAKE_PFN(0), PIN_LEAF_PTE, 0,
+	  FAKE_COLD } }, 1024, 0, 1024 },
+	{ "pages that take the slow way", { { MB(2), 1024, FAKE_PFN(0),
+	  PIN_LEAF_PTE, 0, FAKE_SLOW } }, 1024, 0, 1024 },
+	{ "hugetlb that is there", { { MB(2), 1024, FAKE_PFN(0), PIN_LEAF_PMD,
+	  PMD_FOLIO, FAKE_HUGETLB } }, 1024, 0, 2 },
+	{ "cold hugetlb", { { MB(2), 1024, FAKE_PFN(0), PIN_LEAF_PMD, PMD_FOLIO,
+	  FAKE_HUGETLB | FAKE_COLD } }, 1024, -EAGAIN, 0 },
+	{ "cold pages, then hugetlb", { { MB(2), 512, FAKE_PFN(512),
+	  PIN_LEAF_PTE, 0, FAKE_COLD }, { MB(4), 512, FAKE_PFN(1024),
+	  PIN_LEAF_PMD, PMD_FOLIO, FAKE_HUGETLB | FAKE_COLD } }, 1024,
+	  -EAGAIN, 512 },
+	{ "cold pages, then hugetlb in the same span", { { MB(2), 256,
+	  FAKE_PFN(0), PIN_LEAF_PTE, 0, FAKE_SLOW }, { MB(3), 256,
+	  FAKE_PFN(1024), PIN_LEAF_PTE, 0, FAKE_HUGETLB | FAKE_SLOW } }, 512,
+	  -EAGAIN, 0 },
+	{ "nothing, then hugetlb", { { MB(3), 256, FAKE_PFN(1024), PIN_LEAF_PTE,
+	  0, FAKE_HUGETLB | FAKE_SLOW } }, 512, -EFAULT, 0 },
+};
+
+static void pool_desc(const struct pool_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(pool, pools, pool_desc);
+
+static void pin_no_pool_memory(struct kunit *test)
+{
+	const struct pool_case *c = test->param_value;
+	struct pinner *p = pinner_open(test, MB(2), c->nr, true);
+
+	fake_mm_setup(c->area, ARRAY_SIZE(c->area));
+	p->pc.no_pool = true;
+	KUNIT_EXPECT_EQ(test, c->ret, pinner_run(test, p));
+	KUNIT_EXPECT_EQ(test, c->pins, fake->mm.nr_pins);
+	pinner_drop(p);
 }
 
 /* ---- how much work it is ---- */
@@ -866,9 +933,11 @@ static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(pin_kind_drop, kind_gen_params),
 	KUNIT_CASE_PARAM(pin_why, why_gen_params),
 	KUNIT_CASE_PARAM(pin_fail, fail_gen_params),
+	KUNIT_CASE_PARAM(pin_fail_silent, fail_gen_params),
 	KUNIT_CASE_PARAM(pin_stopped, fail_gen_params),
 	KUNIT_CASE_PARAM(pin_killed, fail_gen_params),
 	KUNIT_CASE_PARAM(pin_stopped_before, fail_gen_params),
+	KUNIT_CASE_PARAM(pin_no_pool_memory, pool_gen_params),
 	KUNIT_CASE_PARAM(pin_cost, cost_gen_params),
 	KUNIT_CASE_PARAM(pin_look, look_gen_params),
 	KUNIT_CASE_PARAM(pin_one, one_gen_params),

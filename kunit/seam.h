@@ -28,6 +28,7 @@
 #include <linux/memcontrol.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
+#include <linux/oom.h>
 #include <linux/padata.h>
 #include <linux/rbtree.h>
 #include <linux/rwsem.h>
@@ -56,7 +57,8 @@
 #undef pfn_valid
 #undef is_zero_pfn
 #undef PageReserved
-#define pin_user_pages_fast		fake_pin_user_pages_fast
+#undef compat_pin_fast
+#define compat_pin_fast			fake_pin_fast
 #define pin_user_pages_remote		fake_pin_user_pages_remote
 #define unpin_user_page			fake_unpin_user_page
 #define unpin_user_page_range_dirty_lock \
