@@ -256,11 +256,15 @@ static double timed_unmap(
 		});
 }
 
-/* A process maps, and is killed: how long until it is gone? */
-static BenchSample measure_exit(const BenchOptions &options, Backing backing, bool populated,
-	std::size_t size, unsigned rep)
+/*
+ * A process maps, and is killed when it has done so, or so many seconds after it began to:
+ * how long until it is gone?
+ */
+static BenchSample measure_killed(const BenchOptions &options, Backing backing, bool populated,
+	std::size_t size, unsigned rep, std::optional<double> after)
 {
 	struct Told {
+		std::atomic<bool> mapped;
 		double map_seconds;
 		char driver[16];
 	};
@@ -271,21 +275,46 @@ static BenchSample measure_exit(const BenchOptions &options, Backing backing, bo
 		const Memory memory = prepare(options, backing, populated, size);
 		const auto mapper = Mapper::open();
 
-		told.map_seconds = timed_map(options, *mapper, memory, backing);
 		mapper->driver().copy(told.driver, sizeof(told.driver) - 1);
-		sync.ready_and_wait();
+		if (after)
+			sync.ready();
+		told.map_seconds = timed_map(options, *mapper, memory, backing);
+		told.mapped = true;
+		if (!after)
+			sync.ready();
+		sync.wait_for_go();
 	});
 
 	if (!child.wait_ready(std::chrono::hours(1)))
 		throw std::runtime_error("the process that maps ended before its end");
+	if (after) {
+		std::this_thread::sleep_for(std::chrono::duration<double>(*after));
+		if (told.mapped)
+			throw std::runtime_error("too small: it is mapped when it is to be killed");
+	}
 	const auto begin = Clock::now();
 
 	child.kill();
 	child.finish(std::chrono::hours(1));
 	sample.unmap_seconds = since(begin);
-	sample.map_seconds = told.map_seconds;
+	sample.map_seconds = after.value_or(told.map_seconds);
 	sample.driver = told.driver;
 	return sample;
+}
+
+static BenchSample measure_exit(const BenchOptions &options, Backing backing, bool populated,
+	std::size_t size, unsigned rep)
+{
+	return measure_killed(options, backing, populated, size, rep, std::nullopt);
+}
+
+/* In the middle of the map, by the time that a whole one takes. */
+static BenchSample measure_kill(const BenchOptions &options, Backing backing, bool populated,
+	std::size_t size, unsigned rep)
+{
+	const BenchSample whole = measure_exit(options, backing, populated, size, rep);
+
+	return measure_killed(options, backing, populated, size, rep, whole.map_seconds / 2);
 }
 
 static BenchSample measure(const BenchOptions &options, Backing backing, bool populated,
@@ -348,7 +377,10 @@ private:
 class Bench
 {
 public:
-	explicit Bench(const BenchOptions &options) : options_(options)
+	explicit Bench(const BenchOptions &options)
+		: options_(options), measure_(options.kill   ? measure_kill
+					      : options.exit ? measure_exit
+							     : measure)
 	{
 		report_.iommu = iommu_kind();
 		report_.kernel = kernel_release();
@@ -357,6 +389,7 @@ public:
 		report_.chunk = options.chunk;
 		report_.busy = options.busy;
 		report_.exit = options.exit;
+		report_.kill = options.kill;
 	}
 
 	int run()
@@ -434,8 +467,8 @@ private:
 
 			progress.step((env().wanted == "auto" ? "" : env().wanted + " ") + label +
 				      ", repetition " + std::to_string(rep));
-			report_.samples.push_back((options_.exit ? measure_exit : measure)(
-				options_, c.backing, c.populated, c.size, rep));
+			report_.samples.push_back(
+				measure_(options_, c.backing, c.populated, c.size, rep));
 			progress.clear();
 			print_sample(report_.samples.back(), label);
 		}
@@ -453,8 +486,8 @@ private:
 			std::printf("%s%s\n%s%s\n", prefix.c_str(),
 				bench_line("MAP", sample.map_seconds, sample.config.size).c_str(),
 				prefix.c_str(),
-				bench_line(options_.exit ? "EXIT" : "UNMAP", sample.unmap_seconds,
-					sample.config.size)
+				bench_line(options_.exit || options_.kill ? "EXIT" : "UNMAP",
+					sample.unmap_seconds, sample.config.size)
 					.c_str());
 		}
 		std::fflush(stdout);
@@ -514,6 +547,7 @@ private:
 	}
 
 	const BenchOptions &options_;
+	decltype(&measure) measure_;
 	BenchReport report_;
 	std::vector<Config> configs_;
 	std::string count_text_;

@@ -30,6 +30,7 @@ struct BenchOptions {
 	bool quiet = false; /* no line for each repetition */
 	unsigned busy = 0;  /* processes that want all of a CPU meanwhile */
 	bool exit = false;  /* instead of an unmap: the end of a killed process */
+	bool kill = false;  /* the same, killed in the middle of its map */
 	/* Ranges that map little memory again and again (alias.hpp). */
 	std::optional<AliasOptions> alias;
 };

@@ -125,6 +125,10 @@ static std::string head(const BenchReport &report)
 	if (report.chunk)
 		text += ", " + size_text(report.chunk) + " in each call";
 	text += ". Medians; 1 GB is 10^9 bytes.\n";
+	if (report.kill)
+		text += "map, unmap: until SIGKILL to the mapping process, in the middle of its "
+			"map; "
+			"from then on until it is gone\n";
 	if (report.exit)
 		text += "unmap: from SIGKILL to the mapping process until it is gone\n";
 	if (report.busy)
@@ -247,6 +251,7 @@ std::string BenchReport::json() const
 	root["chunk"] = chunk;
 	root["busy"] = busy;
 	root["exit"] = exit;
+	root["kill"] = kill;
 	root["drivers"] = drivers;
 	root["summary"] = selftest::json::array();
 	for_each_summary(

@@ -46,7 +46,7 @@ struct BenchReport {
 	unsigned threads;
 	std::size_t chunk;
 	unsigned busy;
-	bool exit;
+	bool exit, kill;
 	std::vector<std::string> drivers; /* in the order of the columns */
 	std::vector<BenchConfig> configs;
 	std::vector<BenchSample> samples;

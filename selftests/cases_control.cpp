@@ -32,12 +32,10 @@ namespace selftest
 
 using namespace std::chrono_literals;
 
-/* Threads are used, whatever the work is worth, and for each 2 MiB if need be. */
-struct Forced {
+/* At most so many threads, and so many if need be */
+struct Forced : EagerThreads {
 	explicit Forced(unsigned threads) : max_threads("max_threads", std::to_string(threads)) {}
 
-	BackendParameter helper_us{"helper_us", "0"};
-	BackendParameter min_chunk{"min_chunk_mb", "2"};
 	BackendParameter max_threads;
 };
 
@@ -129,7 +127,8 @@ struct Standing {
 
 	bool operator==(const Standing &) const = default;
 
-	static Standing of(pid_t pid)
+	/* all: with the group of version 2, too */
+	static Standing of(pid_t pid, bool all)
 	{
 		Standing s;
 		sched_param param = {};
@@ -142,9 +141,8 @@ struct Standing {
 		s.nodes = status_line(pid, "Mems_allowed_list");
 		std::istringstream in(
 			read_file("/proc/" + std::to_string(pid) + "/cgroup").value_or(""));
-		/* "0::" is version 2, which kernel threads cannot be part of. */
 		for (std::string line; std::getline(in, line);)
-			if (has_workers() || !line.starts_with("0::"))
+			if (all || !line.starts_with("0::"))
 				s.groups += line + " ";
 		return s;
 	}
@@ -185,6 +183,12 @@ static bool soon(const std::function<bool()> &what)
 struct Meanwhile {
 	int most_helpers = 1000; /* whatever CPUs there are */
 	bool pool = false;	 /* the last of the memory is a huge page from a pool */
+	bool killed = false;	 /* with all threads stuck */
+	bool kernels = false;	 /* helpers are the kernel's threads, whatever they could be */
+	bool grouped = false;	 /* and yet they are in the caller's group of version 2 */
+	/* In the process, in another thread; and when its map is done. */
+	std::function<void(const Memory &)> beside = {};
+	std::function<void(Notes &)> mapped = [](Notes &) {};
 	/* With all threads stuck; then, when they are not any more. */
 	std::function<void(pid_t)> held = [](pid_t) {};
 	std::function<void(pid_t)> released = [](pid_t) {};
@@ -193,6 +197,20 @@ struct Meanwhile {
 class Control : public MockCase
 {
 protected:
+	/* A thread that is there: to begin, one needs the mmap lock. */
+	static std::jthread begun(const std::function<void()> &body)
+	{
+		std::atomic<bool> there = false;
+		std::jthread thread([&, body] {
+			there = true;
+			body();
+		});
+
+		while (!there)
+			std::this_thread::sleep_for(1ms);
+		return thread;
+	}
+
 	/* Memory of which each thread that maps it gets stuck in its first chunk. */
 	Memory held_memory(bool pool) const
 	{
@@ -241,10 +259,14 @@ protected:
 		Child child([&](Notes &seen, const ChildSync &sync) {
 			set_up();
 			sync.ready_and_wait();
+			std::jthread other;
+			if (now.beside)
+				other = begun([&] { now.beside(ram); });
 			seen.put("map", errno_name(rig.container
 							   .map(iova0, ram.data(), ram.size(),
 								   VFIO_DMA_MAP_FLAG_READ)
 							   .err));
+			now.mapped(seen);
 			seen.put("unmap.pages",
 				rig.container.unmap_all().value / static_cast<long>(page));
 		});
@@ -258,33 +280,47 @@ protected:
 						max_threads ? max_threads : default_threads) -
 						1});
 			child.go();
-			look(child.pid(), helpers);
+			look(child.pid(), helpers, now);
 			now.held(child.pid());
 		}
+		if (now.killed)
+			child.kill();
 		mock().hold(false);
 		now.released(child.pid());
-		take("", child.finish());
-		want("ending", child.ending(), "exit 0");
-		expect_noted("map", to_value("ok"));
+		if (now.killed) {
+			child.finish();
+			want("ending", child.ending(), "signal SIGKILL");
+			/* No thread has mapped more than what it was stuck in. */
+			want_unmapped("unmap_all", rig.container.unmap_all(), 0);
+			want("dma_avail", rig.container.info().dma_avail, 65535);
+		} else {
+			take("", child.finish());
+			want("ending", child.ending(), "exit 0");
+			expect_noted("map", to_value("ok"));
+		}
 		want("pinned", pinned(), 0);
 		/* No thread is forgotten: each has the module. */
 		want("refs", soon([&] { return module_refs(mt_module) == refs; }), true);
 	}
 
 private:
-	void look(pid_t caller, int expected)
+	void look(pid_t caller, int expected, const Meanwhile &now)
 	{
 		const bool held = wait_held(expected + 1);
-		const Standing own = Standing::of(caller);
+		const bool all = now.grouped || (has_workers() && !now.kernels);
+		const Standing own = Standing::of(caller, all);
 		const auto helpers = helpers_of(caller);
 		std::string unlike;
 
 		for (const pid_t helper : helpers) {
-			const Standing its = Standing::of(helper);
+			const Standing its = Standing::of(helper, all);
 
 			if (its != likeness(own))
 				unlike += its.text() + "; caller: " + own.text() + "\n";
 		}
+		if (now.kernels)
+			want("of_the_process", tasks_named(tasks_of(caller), "vfio_mt/").size(),
+				0U);
 		EXPECT_TRUE(held) << "threads at work: " << mock().held();
 		EXPECT_EQ(helpers.size(), static_cast<std::size_t>(expected));
 		want("helpers", held && helpers.size() == static_cast<std::size_t>(expected), true);
@@ -401,7 +437,7 @@ TEST_F(Control, CpusetOfOneCpu)
 	const Cgroup group("cpuset", {"cpuset"});
 
 	group.set("cpuset.cpus", std::to_string(last_cpu()));
-	map_and_look(0, [&] { group.enter(); });
+	map_and_look(0, [&] { group.enter(); }, {.grouped = true});
 }
 
 TEST_F(Control, CpusetOfAllButOne)
@@ -412,7 +448,7 @@ TEST_F(Control, CpusetOfAllButOne)
 	const Cgroup group("cpuset", {"cpuset"});
 
 	group.set("cpuset.cpus", text_of(first_cpus(std::max(CPU_COUNT(&all) - 1, 1))));
-	map_and_look(0, [&] { group.enter(); });
+	map_and_look(0, [&] { group.enter(); }, {.grouped = true});
 }
 
 /* A group of version 1: helpers are in it, too. */
@@ -426,7 +462,7 @@ TEST_F(Control, GroupOfVersion1)
 	map_and_look(0, [&] { group->enter(); });
 }
 
-/* One of version 2: they are in it if they are the process's. */
+/* One of version 2 that counts memory: so it does for helpers, be they in it or not. */
 TEST_F(Control, GroupOfVersion2)
 {
 	NEED_DEVICES(1);
@@ -434,6 +470,93 @@ TEST_F(Control, GroupOfVersion2)
 	const Cgroup group("threads", {"memory"});
 
 	map_and_look(0, [&] { group.enter(); });
+}
+
+/* One that limits CPU time: they must be in it, whosever they are. */
+TEST_F(Control, GroupOfCpuTime)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("cpu");
+	const Cgroup group("time", {"cpu"});
+
+	/*
+	 * Newer kernels let threads go on in the kernel, and in user space wait for all that
+	 * they have used too much: minutes, in a slow machine with all checks.
+	 */
+	group.set("cpu.max", kernel_before(7, 0) ? "50000 100000" : "400000 100000");
+	map_and_look(0, [&] { group.enter(); }, {.grouped = true});
+}
+
+/* A group in the state "threaded", as libvirt has for QEMU's threads. */
+TEST_F(Control, ThreadedGroup)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("cpu");
+	const Cgroup group("threaded", {"cpu"});
+
+	group.set("cgroup.type", "threaded");
+	map_and_look(0, [&] { group.set("cgroup.threads", "0"); }, {.grouped = true});
+}
+
+static void spare_from_oom()
+{
+	if (!write_file("/proc/self/oom_score_adj", "-1000"))
+		throw std::runtime_error("oom_score_adj");
+}
+
+/* A group is killed as a whole, but for one process: it is no less spared for its helpers. */
+TEST_F(Control, GroupIsKilled)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("memory", "cpu");
+	const Cgroup group("killed", {"memory", "cpu"});
+
+	group.set("memory.oom.group", "1");
+	map_and_look(0,
+		[&] {
+			group.enter();
+			spare_from_oom();
+		},
+		{.grouped = true, .held = [&](pid_t) {
+			 group.set("memory.max",
+				 std::to_string(group.number("memory.current") + 4 * mib));
+			 Child eater([&](Notes &, const ChildSync &) {
+				 group.enter();
+				 populate(allocate(Backing::small, 32 * mib));
+			 });
+
+			 eater.finish();
+			 want("eater", eater.ending(), "signal SIGKILL");
+			 group.set("memory.max", "max");
+		 }});
+}
+
+/*
+ * Threads are charged to the group's memory: where there is hardly any left, helpers are
+ * the kernel's, and stand as the caller stands all the same.
+ */
+TEST_F(Control, GroupWithoutMemory)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("memory", "cpu");
+	const Cgroup group("full", {"memory", "cpu"});
+
+	map_and_look(0,
+		[&] {
+			static std::optional<Memory> some;
+
+			group.enter();
+			set_cpus(first_cpus(3));
+			set_nice(3);
+			some = allocate(Backing::small, 8 * mib);
+			populate(*some);
+			/* Enough to begin, not enough for threads. */
+			group.set("memory.max",
+				std::to_string(group.number("memory.current") + mib * 3 / 4));
+		},
+		{.kernels = true, .grouped = true, .held = [&](pid_t) {
+			 group.set("memory.max", "max");
+		 }});
 }
 
 /* ---- what the process may, and what happens to it ---- */
@@ -461,6 +584,33 @@ TEST_F(Control, UserWithOneMoreThread)
 {
 	NEED_DEVICES(1);
 	map_and_look(0, [] { become_user(2); }, {.most_helpers = has_workers() ? 1 : 1000});
+}
+
+/*
+ * What only a process with one thread may do, it may do when its map is over: the driver's
+ * threads are no longer there.
+ */
+TEST_F(Control, AloneAfterwards)
+{
+	NEED_DEVICES(1);
+	const Forced forced(0);
+	const Rig rig = open_rig();
+	int refused = 0;
+
+	for (int round = 0; round < 20; round++) {
+		const Notes seen = run_child([&](Notes &notes) {
+			const Memory ram = allocate(Backing::small, 16 * mib);
+			const Result result = rig.container.map(iova0, ram.data(), ram.size());
+
+			notes.put("unshare", errno_name(::unshare(CLONE_NEWUSER) ? errno : 0));
+			notes.put("map", errno_name(result.err));
+			rig.container.unmap_all();
+		});
+
+		refused += seen.text("map") != "ok" || seen.text("unshare") != "ok";
+	}
+	want("refused", refused, 0);
+	want("pinned", pinned(), 0);
 }
 
 /* Signals that wait to be handled do not stand in the way of threads being made. */
@@ -497,6 +647,14 @@ static bool is_stopped(pid_t pid)
 	return any;
 }
 
+/* KB20: killed while each of its threads is in a fault that takes long. */
+TEST_F(Control, KB20_KilledInSlowFaults)
+{
+	NEED_DEVICES(1);
+	covers({"KB20"});
+	map_and_look(0, [] {}, {.killed = true});
+}
+
 /* The signal goes to a thread that is not in the ioctl, if there is one. */
 static void stop(pid_t pid)
 {
@@ -516,26 +674,43 @@ TEST_F(Control, StoppedDuringAMap)
 			   }});
 }
 
-/* And a group whose processes are to be frozen, is. */
-TEST_F(Control, FrozenDuringAMap)
+/* And a group whose processes are to be frozen, is, with helpers in it or not. */
+class ControlFreeze : public Control
+{
+protected:
+	void freeze(const std::vector<std::string> &controllers, bool grouped)
+	{
+		const Cgroup group("frozen", controllers);
+		const auto frozen = [&] { return group.number("cgroup.events", "frozen") == 1; };
+
+		map_and_look(0, [&] { group.enter(); },
+			{.grouped = grouped,
+				.held = [&](pid_t) { group.set("cgroup.freeze", "1"); },
+				.released =
+					[&](pid_t) {
+						want("frozen", soon(frozen), true);
+						group.set("cgroup.freeze", "0");
+					}});
+	}
+};
+
+TEST_F(ControlFreeze, FrozenDuringAMap)
 {
 	NEED_DEVICES(1);
 	NEED_CGROUP();
-	const Cgroup group("frozen", {});
-	const auto frozen = [&] { return group.number("cgroup.events", "frozen") == 1; };
+	freeze({}, false);
+}
 
-	map_and_look(0, [&] { group.enter(); },
-		{.held = [&](pid_t) { group.set("cgroup.freeze", "1"); },
-			.released =
-				[&](pid_t) {
-					want("frozen", soon(frozen), true);
-					group.set("cgroup.freeze", "0");
-				}});
+TEST_F(ControlFreeze, FrozenWithItsHelpers)
+{
+	NEED_DEVICES(1);
+	NEED_CGROUP("cpu");
+	freeze({"cpu"}, true);
 }
 
 /*
- * A huge page from a pool is charged to the thread that faults it in: that is the
- * caller alone if its group is charged at all, and helpers are not in it.
+ * A huge page from a pool is charged to the thread that faults it in: helpers are in the
+ * caller's group if that is charged at all.
  */
 struct PoolRow {
 	const char *name;
@@ -560,8 +735,7 @@ TEST_P(ControlPool, HelpersCharge)
 
 	if (row.option && can_count_pools())
 		option.emplace(counts_pools);
-	map_and_look(0, [&] { group.enter(); },
-		{.most_helpers = has_workers() || !row.counts() ? 1000 : 0, .pool = true});
+	map_and_look(0, [&] { group.enter(); }, {.pool = true, .grouped = row.counts()});
 }
 
 static const PoolRow pool_rows[] = {
@@ -571,6 +745,37 @@ static const PoolRow pool_rows[] = {
 };
 
 INSTANTIATE_TEST_SUITE_P(Table, ControlPool, testing::ValuesIn(pool_rows), row_name<PoolRow>);
+
+/*
+ * A huge page from a pool takes the place of other memory while that is being mapped: the
+ * threads are there already, and it must be charged to the caller's group all the same.
+ */
+TEST_F(Control, PoolComesDuringAMap)
+{
+	NEED_DEVICES(1);
+	NEED_MEMORY(Backing::hugetlb_2m, huge_2m);
+	NEED_CGROUP("hugetlb");
+	const Cgroup group("replaced", {"hugetlb"});
+	const cpu_set_t cpus = allowed_cpus(0);
+	const int threads =
+		has_helpers() ? std::min(CPU_COUNT(&cpus), static_cast<int>(default_threads)) : 1;
+
+	/* Others are in their first chunk then; who maps is next to have the mmap lock. */
+	const auto replace = [&](const Memory &ram) {
+		while (mock().held() < threads)
+			std::this_thread::sleep_for(5ms);
+		if (::mmap(ram.at(ram.size() - huge_2m), huge_2m, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED, -1,
+			    0) == MAP_FAILED)
+			std::abort();
+	};
+
+	map_and_look(0, [&] { group.enter(); },
+		{.grouped = true, .beside = replace, .mapped = [&](Notes &seen) {
+			 seen.put("charged", group.number("hugetlb.2MB.current"));
+		 }});
+	expect_noted("charged", to_value(static_cast<long>(huge_2m)));
+}
 
 /* ---- threads and CPUs that are not there ---- */
 
@@ -799,8 +1004,7 @@ TEST_F(ControlMemory, MaxFails)
 
 	group.set("memory.max", std::to_string(size / 2));
 	take("", run_child([&](Notes &seen) {
-		if (!write_file("/proc/self/oom_score_adj", "-1000"))
-			throw std::runtime_error("oom_score_adj");
+		spare_from_oom();
 		group.enter();
 		Memory ram = allocate(Backing::small, size);
 		Memory spare = allocate(Backing::small, size / 16);

@@ -24,16 +24,14 @@ static constexpr std::size_t exact_size = 32 * mib;
 static constexpr std::size_t exact_pages = exact_size / page;
 static constexpr int rounds = 3;
 
-/* Threads are used, whatever the work is worth; how much each charges in advance. */
-struct Charging {
+/* How many threads, and how much each charges in advance */
+struct Charging : EagerThreads {
 	Charging(unsigned max_threads, unsigned pages)
 		: threads("max_threads", std::to_string(max_threads)),
 		  cache("lockvm_cache_pages", std::to_string(pages))
 	{
 	}
 
-	BackendParameter helper_us{"helper_us", "0"};
-	BackendParameter min_chunk{"min_chunk_mb", "2"};
 	BackendParameter threads;
 	BackendParameter cache;
 };
@@ -353,6 +351,6 @@ TEST_P(ExactMixed, KB21_TwoProcesses)
 	want("pinned", pinned(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, ExactMixed, testing::Values(1U, 4U), threads_name);
+INSTANTIATE_TEST_SUITE_P(Table, ExactMixed, testing::Values(1U, 4U, 16U), threads_name);
 
 } // namespace selftest

@@ -91,7 +91,7 @@ protected:
 
 	/* In the calling thread, all kinds. */
 	void sweep(const Attempt &attempt, Where where = Where::current());
-	/* In a helper thread, and in the work item that makes helpers. */
+	/* In a helper thread, and in a work item that makes helpers. */
 	void sweep_helpers(const Attempt &attempt, Where where = Where::current());
 
 private:
@@ -276,16 +276,23 @@ void FailNth::sweep_helpers(const Attempt &attempt, Where where)
 	};
 
 	/*
-	 * What helpers run, and what makes them (map_job.c). Most of what fails once is got
+	 * What helpers run, and what makes them (map_job.c): the caller itself, where they
+	 * are threads of its process, and sweep() has it fail. Most of what fails once is got
 	 * at the second try: for a helper to fail, all must fail from some moment on.
 	 */
-	sweep_one(FaultKind::nth, "map_job_helper");
-	sweep_one(FaultKind::slab_from, "map_job_helper");
-	sweep_one(FaultKind::nth, "map_job_make");
+	const bool threads = helpers_are_threads();
+	const char *helper = threads ? "map_job_worker" : "map_job_helper";
+
+	sweep_one(FaultKind::nth, helper);
+	sweep_one(FaultKind::slab_from, helper);
+	if (!threads)
+		sweep_one(FaultKind::nth, "map_job_make");
 	if (!env().full_sweep)
 		return;
 	/* These cannot do more than make a helper fail sooner. */
-	sweep_one(FaultKind::pages_from, "map_job_helper");
+	sweep_one(FaultKind::pages_from, helper);
+	if (threads)
+		return;
 	sweep_one(FaultKind::pages_from, "map_job_make");
 	sweep_one(FaultKind::slab_from, "map_job_make");
 }

@@ -141,7 +141,7 @@ protected:
 		watched_.erase(0);
 		/* Pages wait in lists of each CPU for a while, with a reference. */
 		for (int i = 0; i < 20; i++) {
-			drain();
+			drain_page_lists();
 			bad = unreleased();
 			if (bad.empty())
 				break;
@@ -265,16 +265,6 @@ protected:
 	}
 
 private:
-	/* Empties the per-CPU lists: what any attempt to move a page begins with. */
-	static void drain()
-	{
-		static const Memory dummy = Memory::map(page);
-		void *address = dummy.data();
-		int node = 0, status = 0;
-
-		*dummy.data() = std::byte{1};
-		::syscall(SYS_move_pages, 0, 1UL, &address, &node, &status, 2 /* MPOL_MF_MOVE */);
-	}
 	std::string unreleased() const
 	{
 		constexpr unsigned user = VFIO_MT_MOCK_PAGE_ANON | VFIO_MT_MOCK_PAGE_CACHE;
@@ -1149,6 +1139,9 @@ static std::vector<LeafChangeRow> leaf_change_rows()
 
 class LeafVictims : public Leaf
 {
+	/* With several nodes, the kernel takes entries away to see who faults. */
+	const Setting no_balancing_{"/proc/sys/kernel/numa_balancing", "0"};
+
 protected:
 	Victim make_victim(Backing backing, std::size_t size)
 	{
@@ -1446,7 +1439,7 @@ TEST_F(LeafHeld, NothingMovesIt)
 	check("collapsed");
 	take_pages_away(v, madv_soft_offline);
 	check("offline");
-	::madvise(part.data(), part.size(), 21 /* MADV_PAGEOUT */);
+	::madvise(part.data(), part.size(), MADV_PAGEOUT);
 	check("paged_out");
 	for (std::size_t at = 0; at < part.size(); at += page)
 		std::memset(&part[at], 0x55, page);

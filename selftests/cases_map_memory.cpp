@@ -514,6 +514,30 @@ static const MemoryRow memory_rows[] = {
 			return protect(plain(Backing::small, 16 * page), 15 * page, page, PROT_READ,
 				EFAULT);
 		}},
+	/* A CPU can read what may only be written; a device has to ask. */
+	{"write_only_memory_for_read", Backing::small, 0,
+		[] {
+			return with_flags(protect(plain(Backing::small, 16 * page), 0, 16 * page,
+						  PROT_WRITE, 0),
+				rd, EFAULT);
+		}},
+	{"write_only_middle_for_read", Backing::small, 0,
+		[] {
+			return with_flags(protect(plain(Backing::small, 16 * page), 8 * page, page,
+						  PROT_WRITE, 0),
+				rd, EFAULT);
+		}},
+	{"write_only_thp_for_read", Backing::thp, 0,
+		[] {
+			return with_flags(protect(plain(Backing::thp, 2 * huge_2m), 0, 2 * huge_2m,
+						  PROT_WRITE, 0),
+				rd, EFAULT);
+		}},
+	{"write_only_memory_for_write", Backing::small, 0,
+		[] {
+			return protect(
+				plain(Backing::small, 16 * page), 0, 16 * page, PROT_WRITE, 0);
+		}},
 	{"prot_none", Backing::small, 0,
 		[] {
 			return protect(

@@ -91,7 +91,10 @@ TEST_F(MockPin, Backings)
 		{Backing::small, Backing::thp, Backing::hugetlb_2m, Backing::hugetlb_1g,
 			Backing::memfd, Backing::memfd_2m, Backing::file, Backing::shared_anon}) {
 		const std::string key = std::string(name(backing)) + ".";
-		const std::size_t size = std::max(2 * page_size(backing), 8 * page);
+		/* Where there are pages of 1 GiB for a test, there is one. */
+		const std::size_t size = backing == Backing::hugetlb_1g
+						 ? huge_1g
+						 : std::max(2 * page_size(backing), 8 * page);
 
 		/* Which huge pages there are is the machine's affair: nothing is recorded. */
 		if (lacking(backing, size))
@@ -103,7 +106,7 @@ TEST_F(MockPin, Backings)
 		stamp(ram, 2);
 		const std::int64_t before = pinned();
 		bool right = rig.container.map(iova0, ram.data(), size).ok();
-		/* The last page of one huge page and the first of the next. */
+		/* The last page of one huge page and the first of the next, if there are two. */
 		const std::size_t at = size / 2 - page;
 
 		right = right && rig.devices[0].pin(iova0 + at, 2).result == 2 && charged() == 2;
@@ -334,6 +337,29 @@ TEST_F(MockPin, CloseUnpins)
 	want("charged.again", charged(), 8);
 	rig.close();
 	want("charged.end", charged(), 0);
+}
+
+/* It is the page that counts; one of these is the last that a PMD can map. */
+TEST_F(MockPin, OffsetInAPage)
+{
+	const MockRig rig = open_mock({emulated0});
+	const MockDevice &device = rig.devices[0];
+	const Memory ram = patterned(512, 47);
+	bool right = true;
+
+	want_errno("map", rig.container.map(iova0, ram.data(), ram.size()), 0);
+	want_errno("start", rig.container.dirty_start(), 0);
+	want_answer("pin", device.pin(iova0 + 5 * page + 100), "1");
+	want("charged", charged(), 1);
+	want_dirty("dirty", rig.container, 512, "5");
+	want_errno("unpin", device.unpin(iova0 + 5 * page + 100), 0);
+	for (std::size_t at = page - 1; at < ram.size(); at += page) {
+		right = right && device.pin(iova0 + at).result == 1 && charged() == 1;
+		right = right && device.same_page(iova0 + at, ram.at(at & -page));
+		right = right && device.unpin(iova0 + at).ok() && charged() == 0;
+	}
+	want("right", right, true);
+	want("pinned", pinned(), 0);
 }
 
 /* An unpin of pages that are mapped but not pinned is tolerated. */
@@ -727,7 +753,7 @@ TEST_F(MockUnmap, KB18_PinningMeanwhile)
 	const MockRig rig = open_mock({emulated0, emulated1});
 	const Memory ram = patterned(16, 27);
 	std::atomic<bool> stop = false;
-	std::atomic<int> wrong_pin = 0;
+	std::atomic<int> wrong_pin = 0, pins = 0;
 	int wrong_map = 0, wrong_unmap = 0;
 	const auto pinner = [&](const MockDevice &device) {
 		while (!stop) {
@@ -735,6 +761,7 @@ TEST_F(MockUnmap, KB18_PinningMeanwhile)
 
 			if (pinned.result != 4 && pinned.result != -EINVAL)
 				wrong_pin = pinned.result;
+			pins += pinned.result == 4;
 			/* dma_unmap may have taken them meanwhile. */
 			device.unpin(iova0 + 2 * page, 4);
 			/* The stock driver gives up (BUG) when it finds pins again ten times. */
@@ -745,7 +772,8 @@ TEST_F(MockUnmap, KB18_PinningMeanwhile)
 	std::thread one([&] { pinner(rig.devices[0]); });
 	std::thread two([&] { pinner(rig.devices[1]); });
 
-	for (int i = 0; i < 200; i++) {
+	/* At least until a pin came in between. */
+	for (int i = 0; i < 200 || (i < 20000 && !pins); i++) {
 		wrong_map += !rig.container.map(iova0, ram.data(), ram.size()).ok();
 		const Result unmapped = rig.container.unmap(iova0, ram.size());
 
@@ -755,6 +783,7 @@ TEST_F(MockUnmap, KB18_PinningMeanwhile)
 	one.join();
 	two.join();
 	want("pin", answer(wrong_pin), "ok");
+	want("pinned.some", pins > 0, true);
 	want("wrong.map", wrong_map, 0);
 	want("wrong.unmap", wrong_unmap, 0);
 	want("charged", charged(), 0);

@@ -1215,7 +1215,8 @@ TEST_F(MockFailures, KB20_KilledWhileMapping)
 	want("ending", child.ending(), "signal SIGKILL");
 	want("begun", mapped() >= 20, true);
 	want("cut_short", mapped() < pages / 2, true);
-	want_errno("unmap_all", rig.container.unmap_all(), 0);
+	want("leaves.before", mock().stats().leaves, 0);
+	want_unmapped("unmap_all", rig.container.unmap_all(), 0);
 	want("leaves", mock().stats().leaves, 0);
 	want("pinned", pinned(), 0);
 	rig.close();
@@ -1245,9 +1246,10 @@ TEST_F(MockFailures, KB10_WaitersAreNotHung)
 
 	/* 100 leaves, five seconds. */
 	mock().slow_map(50000);
-	write_file(panic, "0\n");
-	write_file(interval, "1\n");
-	write_file(timeout, "1\n");
+	want("detector",
+		write_file(panic, "0\n") && write_file(interval, "1\n") &&
+			write_file(timeout, "1\n"),
+		true);
 	waiters.emplace_back([&] { mapped = rig.container.map(iova0, ram.data(), ram.size()); });
 	std::this_thread::sleep_for(std::chrono::milliseconds(300));
 	waiters.emplace_back([&] { again = rig.container.map(iova0, ram.data(), page); });

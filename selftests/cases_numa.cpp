@@ -126,8 +126,7 @@ TEST_P(Numa, MemoryComesFrom)
 	NEED_DEVICES(1);
 	NEED_TWO_NODES();
 	NEED_MEMORY(row.backing, numa_size);
-	const BackendParameter helper_us("helper_us", "0");
-	const BackendParameter min_chunk("min_chunk_mb", "2");
+	const EagerThreads eager;
 	const Rig rig = open_rig();
 	std::optional<Cgroup> group;
 
@@ -211,8 +210,7 @@ TEST_F(NumaCase, PolicyIsTheCallers)
 {
 	NEED_DEVICES(1);
 	NEED_TWO_NODES();
-	const BackendParameter helper_us("helper_us", "0");
-	const BackendParameter min_chunk("min_chunk_mb", "2");
+	const EagerThreads eager;
 	const Rig rig = open_rig();
 
 	take("", run_child([&](Notes &seen) {

@@ -7,6 +7,7 @@
  */
 #include "case.hpp"
 #include "cgroup.hpp"
+#include "child.hpp"
 #include "proc.hpp"
 #include "trace.hpp"
 
@@ -370,6 +371,39 @@ static std::int64_t count_ok(const Events &events)
 {
 	return std::ranges::count_if(
 		events, [](const MtEvent &event) { return event.at("ret") == 0; });
+}
+
+/* A line for each container, with the process that has set it up. */
+TEST_F(Observe, Containers)
+{
+	NEED_DEVICES(1);
+	const auto lines = [](pid_t pid) {
+		std::istringstream text(read_file(debugfs + "containers").value_or(""));
+		int n = 0;
+
+		for (std::string line; std::getline(text, line);)
+			n += line == std::to_string(pid);
+		return n;
+	};
+	{
+		const Rig rig = open_rig();
+
+		want("open", lines(::getpid()), 1);
+		want("others", lines(0), 0);
+	}
+	want("closed", lines(::getpid()), 0);
+	Child child([&](Notes &, const ChildSync &sync) {
+		const Rig rig = open_rig();
+
+		sync.ready_and_wait();
+	});
+
+	want("child.ready", child.wait_ready(), true);
+	want("child.open", lines(child.pid()), 1);
+	child.go();
+	child.finish();
+	want("child.closed", lines(child.pid()), 0);
+	want("child.gone", lines(0), 0);
 }
 
 TEST_F(Observe, EventsOfMapAndUnmap)

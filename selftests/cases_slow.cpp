@@ -95,10 +95,10 @@ protected:
 		std::printf("    %s: %ld ms, others waited for %ld ms at most\n", text.c_str(),
 			static_cast<long>(time / 1ms), static_cast<long>(gap / 1ms));
 		/*
-		 * Short calls say nothing; and the stock driver does keep the CPU, in an unmap of
-		 * huge pages for half of its time.
+		 * Short calls say nothing: it takes some ticks to take turns. And the stock driver
+		 * does keep the CPU, in an unmap of huge pages for half of its time.
 		 */
-		if (module_refs(mt_module) && gap > 100ms && gap > time / 4)
+		if (module_refs(mt_module) && gap > 20ms && gap > time / 4)
 			ADD_FAILURE() << text << " kept the CPU for " << gap / 1ms << " of "
 				      << time / 1ms << " ms";
 	}
@@ -115,7 +115,13 @@ TEST_F(SlowCalls, KB10_OthersRunMeanwhile)
 	covers({"KB10"});
 	const Rig rig = open_rig();
 	const OneCpu one;
+	/* With page tables that are there, nothing but the driver takes long. */
+	const std::size_t much = module_refs(mt_module) ? 2 * gib : 256 * mib;
+	const Memory pages = allocate_aliased({}, Backing::memfd, much);
 
+	populate_aliased(Backing::memfd, pages);
+	timed("pages.map", [&] { return rig.container.map(4 * gib, pages.data(), much); });
+	timed("pages.unmap", [&] { return rig.container.unmap(4 * gib, much); });
 	for (const auto &[backing, size] :
 		{std::pair{Backing::small, 128 * mib}, std::pair{Backing::thp, 256 * mib}}) {
 		const Memory ram = allocate(backing, size);

@@ -7,13 +7,17 @@
 
 #include "proc.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
+#include <limits>
 #include <stdexcept>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 namespace selftest
 {
@@ -81,6 +85,50 @@ static Fd open_file(const std::string &path, std::string &why_not)
 	return fd;
 }
 
+/* First and last address of a function of the kernel's own; nothing if it is unknown. */
+static std::optional<std::pair<std::uint64_t, std::uint64_t>> function_range(
+	const std::string &name)
+{
+	std::ifstream symbols("/proc/kallsyms");
+	std::uint64_t first = 0, next = UINT64_MAX;
+	std::vector<std::uint64_t> starts;
+
+	for (std::string address, type, symbol; symbols >> address >> type >> symbol;) {
+		const std::uint64_t start = std::strtoull(address.c_str(), nullptr, 16);
+
+		if (type == "t" || type == "T")
+			starts.push_back(start);
+		if (symbol == name)
+			first = start;
+		symbols.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+	}
+	for (const std::uint64_t start : starts)
+		if (start > first)
+			next = std::min(next, start);
+	if (!first || next == UINT64_MAX)
+		return std::nullopt;
+	return std::pair(first, next - 1);
+}
+
+/*
+ * Where helpers are threads of the process, the caller makes them, and with them their stacks.
+ * Without memory for the record of a vmalloc() area, the kernel goes without, but warns:
+ * those allocations are left out.
+ */
+static void leave_out_stacks()
+{
+	if (!helpers_are_threads())
+		return;
+	static const auto range = function_range("alloc_vmap_area");
+
+	if (!range)
+		return;
+	for (const char *folder : {"failslab/", "fail_page_alloc/"}) {
+		write(std::string(folder) + "reject-start", range->first);
+		write(std::string(folder) + "reject-end", range->second);
+	}
+}
+
 std::optional<Faults> Faults::open(std::string &why_not)
 {
 	static const char *const settings[][2] = {
@@ -109,6 +157,7 @@ std::optional<Faults> Faults::open(std::string &why_not)
 			why_not = "cannot write " + debugfs + file;
 	if (!why_not.empty())
 		return std::nullopt;
+	leave_out_stacks();
 	for (const char *folder : {"failslab/", "fail_page_alloc/", "fail_usercopy/"}) {
 		write(std::string(folder) + "times", plenty);
 		faults.times_[folder] = plenty;

@@ -6,6 +6,7 @@
 #include "fuzz.hpp"
 
 #include "environment.hpp"
+#include "fuzz_emulated.hpp"
 #include "fuzz_sequence.hpp"
 #include "memory.hpp"
 #include "proc.hpp"
@@ -104,10 +105,9 @@ static std::vector<std::pair<std::uint64_t, std::uint64_t>> parse_ranges(const s
 	return list;
 }
 
-static void record(std::uint64_t seed, std::uint64_t step, const std::string &text)
+static void record(const std::string &sequence, std::uint64_t step, const std::string &text)
 {
-	const std::string name =
-		"Fuzz.seed" + std::to_string(seed) + "_" + std::to_string(step / case_steps);
+	const std::string name = "Fuzz." + sequence + "_" + std::to_string(step / case_steps);
 	auto &cases = env().outcome.cases;
 
 	if (cases.empty() || cases.back().name != name) {
@@ -118,9 +118,37 @@ static void record(std::uint64_t seed, std::uint64_t step, const std::string &te
 	cases.back().notes.put(std::to_string(step), text);
 }
 
-static void run_one(std::uint64_t seed, const FuzzOptions &options)
+/* name: in the outcome */
+template <class Sequence>
+static void run_steps(Sequence &sequence, const std::string &name, const FuzzOptions &options)
 {
 	const auto skipped = parse_ranges(options.skip);
+
+	sequence.set_log([&](std::uint64_t step, const std::string &text) {
+		record(name, step, text);
+		if (options.verbose)
+			std::printf(
+				"%6llu %s\n", static_cast<unsigned long long>(step), text.c_str());
+	});
+	try {
+		for (std::uint64_t step = 0; step < options.steps; step++)
+			if (std::ranges::none_of(skipped, [&](const auto &range) {
+				    return step >= range.first && step <= range.second;
+			    }))
+				sequence.step(step);
+		sequence.finish();
+	} catch (const FuzzMismatch &) {
+		std::printf("the latest steps:\n");
+		for (const auto &line : sequence.history())
+			std::printf("  %s\n", line.c_str());
+		sequence.restore();
+		throw;
+	}
+}
+
+static void run_one(std::uint64_t seed, const FuzzOptions &options)
+{
+	const std::string name = "seed" + std::to_string(seed);
 	const Ledger ledger;
 
 	if (options.threads > 1 || options.processes > 1) {
@@ -131,27 +159,12 @@ static void run_one(std::uint64_t seed, const FuzzOptions &options)
 	{
 		FuzzSequence sequence(seed);
 
-		sequence.set_log([&](std::uint64_t step, const std::string &text) {
-			record(seed, step, text);
-			if (options.verbose)
-				std::printf("%6llu %s\n", static_cast<unsigned long long>(step),
-					text.c_str());
-		});
-		try {
-			for (std::uint64_t step = 0; step < options.steps; step++)
-				if (std::ranges::none_of(skipped, [&](const auto &range) {
-					    return step >= range.first && step <= range.second;
-				    }))
-					sequence.step(step);
-			sequence.finish();
-		} catch (const FuzzMismatch &) {
-			std::printf("the latest steps:\n");
-			for (const auto &line : sequence.history())
-				std::printf("  %s\n", line.c_str());
-			sequence.restore();
-			throw;
-		}
+		run_steps(sequence, name, options);
 	}
+	ledger.check();
+	/* Where the test module is, its devices, too. */
+	if (auto emulated = FuzzEmulated::make(seed))
+		run_steps(*emulated, name + "_emulated", options);
 	ledger.check();
 }
 

@@ -8,6 +8,7 @@
 #include "proc.hpp"
 
 #include <stdexcept>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,6 +32,10 @@ Agent::Agent(const Container &container, const std::vector<int> &fds, std::uint3
 	/* Reserved here, so that its address is known; filled by the child. */
 	address_ = ram.address();
 	child_ = std::make_unique<Child>([&](Notes &, const ChildSync &sync) {
+		const rlimit none = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+
+		/* Not the limit that the sequence may have set to itself by now. */
+		::setrlimit(RLIMIT_MEMLOCK, &none);
 		for (const int fd : fds)
 			::close(fd);
 		for (std::size_t i = 0; i < pages; i++)

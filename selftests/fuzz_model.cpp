@@ -2,8 +2,9 @@
 /*
  * The model of a container.
  *
- * All devices of the fuzzer are behind an IOMMU and never pin by themselves, so
- * everything that is mapped is dirty whenever somebody asks.
+ * All devices of these containers are behind an IOMMU and never pin by themselves, so
+ * everything that is mapped is dirty whenever somebody asks. (Those of FuzzEmulated are
+ * not.)
  */
 #include "fuzz_model.hpp"
 #include "proc.hpp"

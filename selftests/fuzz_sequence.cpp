@@ -16,7 +16,6 @@ namespace selftest
 
 static constexpr std::size_t arena_slots = 10;
 static constexpr std::size_t share_slots = 5;
-static constexpr std::size_t history_length = 12;
 static constexpr std::size_t bitmap_bytes = 64 * kib;
 
 const FuzzSequence::Step FuzzSequence::steps[] = {
@@ -219,22 +218,6 @@ std::string FuzzSequence::show(const FuzzContainer &c) const
 		if (containers_[i].get() == &c)
 			return "c" + std::to_string(i);
 	return "c-";
-}
-
-void FuzzSequence::fail(const std::string &what) const
-{
-	throw FuzzMismatch("step " + std::to_string(number_) + " (" + step_name_ + "): " + what);
-}
-
-void FuzzSequence::note(const std::string &text)
-{
-	const std::string line = std::string(step_name_) + " " + text;
-
-	history_.push_back(std::to_string(number_) + " " + line);
-	if (history_.size() > history_length)
-		history_.pop_front();
-	if (log_)
-		log_(number_, line);
 }
 
 void FuzzSequence::expect(const std::string &call, const Result &result, const Answers &answers)

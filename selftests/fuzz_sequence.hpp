@@ -14,27 +14,19 @@
 #include "fuzz_arena.hpp"
 #include "fuzz_model.hpp"
 #include "fuzz_random.hpp"
+#include "fuzz_teller.hpp"
 #include "mock/mock_rig.hpp"
 #include "vfio.hpp"
 
 #include <array>
-#include <deque>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace selftest
 {
-
-/* Something was not as the model says. */
-class FuzzMismatch : public std::runtime_error
-{
-	using std::runtime_error::runtime_error;
-};
 
 struct FuzzContainer {
 	Container handle; /* closed when it is not valid */
@@ -66,11 +58,9 @@ struct FuzzShare {
 	std::string bdf;	    /* a device that stays in the container */
 };
 
-class FuzzSequence
+class FuzzSequence : public FuzzTeller
 {
 public:
-	using Log = std::function<void(std::uint64_t step, const std::string &)>;
-
 	explicit FuzzSequence(std::uint64_t seed, std::optional<FuzzShare> share = {});
 	~FuzzSequence();
 
@@ -80,11 +70,6 @@ public:
 	void finish();
 	/* Put back what was changed for the whole process and the driver. */
 	void restore();
-
-	/* Called for each step with what it did and saw. */
-	void set_log(Log log) { log_ = std::move(log); }
-	/* The latest steps. */
-	const std::deque<std::string> &history() const { return history_; }
 
 	/* Pages that must be charged to this process. */
 	std::int64_t charged() const;
@@ -109,8 +94,6 @@ private:
 	const Mapping *any_mapping(const FuzzContainer &c);
 	std::uint64_t choose_iova(const FuzzContainer &c, std::uint64_t vaddr, std::uint64_t pages);
 	std::string show(const FuzzContainer &c) const;
-	[[noreturn]] void fail(const std::string &what) const;
-	void note(const std::string &text);
 	void expect(const std::string &call, const Result &result, const Answers &answers);
 	void expect_equal(
 		const std::string &what, std::int64_t actual, std::int64_t expected) const;
@@ -204,13 +187,9 @@ private:
 	bool agent_kill();
 
 	std::uint64_t seed_;
-	std::uint64_t number_ = 0;
 	Random rng_;
 	std::optional<FuzzShare> share_;
 	std::optional<Mock> mock_;
-	Log log_;
-	std::deque<std::string> history_;
-	const char *step_name_ = "";
 
 	/* The device that lends its BAR stays in a container of its own. */
 	struct Lender {

@@ -227,11 +227,14 @@ void add_bench_options(CLI::App *command, BenchOptions &options, BenchTexts &tex
 	command->add_flag("--quiet", options.quiet, "no line for each repetition");
 	auto *busy = command->add_option("--busy", options.busy,
 		"so many processes want all of a CPU meanwhile: what is left to them?");
-	command->add_flag("--exit", options.exit,
-		       "instead of an unmap, kill the process that has mapped, and time until it "
-		       "is "
-		       "gone")
-		->excludes(busy);
+	auto *exit = command->add_flag("--exit", options.exit,
+				    "instead of an unmap, kill the process that has mapped, and "
+				    "time until it is gone")
+			     ->excludes(busy);
+	command->add_flag("--kill", options.kill,
+		       "the same in the middle of the map, which must take a while")
+		->excludes(busy)
+		->excludes(exit);
 	auto *alias = command->add_flag("--alias", texts.alias,
 		"build the range out of little memory, mapped again and again: a very large guest "
 		"on a small machine. For memfd, memfd2m, 2m and 1g");

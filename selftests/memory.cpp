@@ -174,6 +174,16 @@ std::optional<std::string> lacking(Backing backing, std::size_t size)
 	return std::nullopt;
 }
 
+void drain_page_lists()
+{
+	static const Memory dummy = Memory::map(page);
+	void *address = dummy.data();
+	int node = 0, status = 0;
+
+	*dummy.data() = std::byte{1};
+	::syscall(SYS_move_pages, 0, 1UL, &address, &node, &status, 2 /* MPOL_MF_MOVE */);
+}
+
 int make_memfd(std::size_t size, unsigned flags)
 {
 	const int fd = ::memfd_create("vfio_mt_selftest", MFD_CLOEXEC | flags);

@@ -108,6 +108,12 @@ bool split_huge_pages(const Memory &memory);
 /* The physical page behind each page, all of which are there. Only root may know. */
 std::vector<std::uint64_t> pfns_of(const Memory &memory);
 
+/*
+ * Pages wait in lists of each CPU for a while, with a reference, and cannot be taken away.
+ * Put them where they belong: what any attempt to move a page begins with.
+ */
+void drain_page_lists();
+
 /* A memfd with size bytes, flags as of memfd_create. The descriptor is the caller's. */
 int make_memfd(std::size_t size, unsigned flags = 0);
 

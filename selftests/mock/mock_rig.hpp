@@ -264,6 +264,12 @@ private:
 	bool set_ = false;
 };
 
+/* Threads are used, whatever the work is worth, and for each 2 MiB if need be. */
+struct EagerThreads {
+	BackendParameter helper_us{"helper_us", "0"};
+	BackendParameter min_chunk{"min_chunk_mb", "2"};
+};
+
 /* For child processes: no CAP_IPC_LOCK, and this many pages of RLIMIT_MEMLOCK. */
 void limit_locked_memory(std::uint64_t pages);
 

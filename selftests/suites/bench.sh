@@ -55,5 +55,8 @@ wall)
 		--size 1G --backing 4k,thp,2m --json /out/wall.json
 	bench --compare stock,mt --reps "$2" --state cold,populated \
 		--size 2G --backing 1g --json /out/wall-1g.json
+	# By two threads of the program, each with half of it.
+	bench --compare stock,mt --reps "$2" --state cold --threads 2 \
+		--size 1G --backing 4k,thp,2m --json /out/two.json
 	;;
 esac

@@ -37,8 +37,9 @@ run()
 	[ ! -f "$mock" ] || rmmod vfio_mt_mock || exit 1
 }
 
-# A disk that reads zeros, if the guest was given the module.
+# A disk that reads zeros, and one for swap, if the guest was given the modules.
 modprobe null_blk gb=1 2>/dev/null
+modprobe brd rd_nr=1 rd_size=131072 2>/dev/null
 
 for who; do
 	echo "# $who"

@@ -242,6 +242,9 @@ case_load()
 
 case_status()
 {
+	local ours drivers='join ", ", map { "$_->{pid} " . ($_->{driver} // "?") }
+		sort { $a->{pid} <=> $b->{pid} } @{$s->{processes}}'
+
 	modprobe vfio-pci
 	sh /test/vfio-bind "$DEVICE"
 	hold
@@ -271,7 +274,23 @@ case_status()
 	only_loaded $MT $STOCK
 	report $? "... and changes nothing"
 	exec 5<&-
+	try "ours maps" answers mt
+	same "status: the last maps, each of 64 MiB" "64 64" \
+		"$(json 'join " ", map { $_->{bytes} >> 20 } grep { $_->{ns} > 0 } @{$s->{last_maps}}[-2, -1]')"
+	hold
+	ours=$HOLDER
+	modprobe --ignore-install $STOCK
+	sh /test/vfio-bind "$DISK"
+	DEVICE=$DISK hold
+	same "status: two processes, with a driver each" "$ours $MT, $HOLDER $STOCK" "$(json "$drivers")"
 	umount /sys/kernel/debug
+	same "... which nobody tells without debugfs" "$ours ?, $HOLDER ?" "$(json "$drivers")"
+	release
+	HOLDER=$ours
+	release
+	rmmod $STOCK
+	echo "$DISK" >/sys/bus/pci/drivers/vfio-pci/unbind
+	echo >"/sys/bus/pci/devices/$DISK/driver_override"
 }
 
 case_guest()
@@ -336,6 +355,14 @@ case_kernels()
 		report $? "... has nothing to do"
 		rm -r "$dir"
 	done
+	# As for a kernel that is installed later, whose package calls this
+	try "dkms builds nothing for this kernel" dkms unbuild "$MT/$VERSION" -k "$RELEASE"
+	[[ ! -e $MODULE ]]
+	report $? "... and has removed what was built"
+	try "dkms, when this kernel is installed" /etc/kernel/postinst.d/dkms "$RELEASE"
+	same "... builds for it" "$MT/$VERSION, $RELEASE, x86_64: installed" "$(dkms status -m $MT)"
+	[[ -e $MODULE ]]
+	report $? "... and installs that"
 }
 
 case_initramfs()

@@ -30,8 +30,12 @@ wall)
 		--busy "$(nproc)" --size 1G --backing 4k
 	bench busy1 --compare stock,mt --reps "$2" --state cold,populated \
 		--busy 1 --size 1G --backing 4k
-	# Killed.
+	# Killed, after the map, or in the middle of it.
 	bench exit --compare stock,mt --reps "$2" --state populated --exit \
+		--size 1G --backing 4k,thp,2m
+	bench exit-cold --compare stock,mt --reps "$2" --state cold --exit \
+		--size 1G --backing 4k,thp,2m
+	bench kill --compare stock,mt --reps "$2" --state cold --kill \
 		--size 1G --backing 4k,thp,2m
 	;;
 count)
