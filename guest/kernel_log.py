@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Find the faults in a kernel log.
 
-As a program, `kernel_log.py FILE...` prints them and exits with 1 if there are any.
+As a program, `kernel_log.py FILE...` prints them and exits with 1 if there are any;
+with `--blocked-dma` as the first argument, what IOMMUs report about DMA as well.
 
 A fault is what fails a test even when the test itself has passed: a warning, an
 oops, a lockup, the report of a sanitizer. Two things with alarming names are none.
 The reports of an IOMMU about blocked DMA ("DMAR: [DMA Read ...] fault addr",
 "AMD-Vi: Event logged [IO_PAGE_FAULT ...") are what a test of unmapped memory is
-after. And a bare "Call Trace:" also comes from fault injection, which announces
-each failure that it makes.
+after; in guests without such a test, they are faults, too. And a bare "Call Trace:"
+also comes from fault injection, which announces each failure that it makes.
 """
 
 import re
@@ -74,14 +75,20 @@ OURS = re.compile(r"\[vfio_mt_\w+\]")
 # Whoever cancels the work tries to set one of these flags, atomically, before it takes that
 # lock; the worker looks at others.
 #
-# capable() notes in the flags of the running task that it has used a privilege. RCU, in an
-# interrupt at that moment, looks there whether it has interrupted the idle task.
+# Whoever pins notes in the flags of the running task, for as long as that takes, where its
+# memory may come from; capable() notes there that it has used a privilege. Nobody but the task
+# itself writes these flags. Others read other bits of them, without a lock: RCU, in an interrupt
+# at that moment, whether it has interrupted the idle task, and /proc whether the task is the
+# kernel's own.
 KNOWN = re.compile(r"BUG: KCSAN: data-race in ("
-                   r"capable / rcu_core"
+                   r"(?:__gup_longterm_locked|capable) / (?:do_task_stat|rcu_core|task_dump_owner)"
                    r"|gup_put_folio / lru_add_fn"
                    r"|hrtimer_wakeup / schedule_hrtimeout_range_clock"
                    r"|process_one_work / try_to_grab_pending"
                    r")$")
+
+# What a device wanted of memory that is not mapped for it, or not so
+BLOCKED = re.compile(r"DMAR: \[DMA |AMD-Vi: Event logged \[IO_PAGE_FAULT |virtio_iommu \S+ \S+ fault from ")
 
 # When a CPU goes offline, 6.12 now and then counts one task on it that is not there,
 # whichever backend is loaded. It lists those that are there: one that is not the kernel's
@@ -95,6 +102,10 @@ DYING = re.compile(r"WARNING: .* at kernel/sched/core\.c:\d+ sched_cpu_dying\+")
 HICCUP_LINES = 150  # what is told of it, and more
 HICCUP = re.compile(r"(?:watchdog:\s)?BUG: soft lockup |(?:rcu: )?INFO: rcu_\w+ (?:self-)?detected .*stall"
                     r"|(?:Oops: )?int3: 0000 \[#1\]")
+# What else the log may have then: tasks that waited for that CPU, and its end
+FOLLOWS = re.compile(r"(?:rcu: )?INFO: task .* blocked |BUG: workqueue lockup "
+                     r"|Kernel panic - not syncing: (?:softlockup|RCU Stall|hung_task|Fatal exception)"
+                     r"|note: \S+ exited with ")
 
 
 def messages_of(text):
@@ -126,20 +137,35 @@ def find_faults(text):
     return list(faults)
 
 
+def find_blocked_dma(text):
+    """Return the reports of an IOMMU that has blocked DMA, each one once."""
+    return list(dict.fromkeys(message for message in messages_of(text) if BLOCKED.match(message)))
+
+
 def has_hiccup(text):
     """Tell whether the emulator had one, and none of our modules is in the stacks shown then."""
     messages = messages_of(text)
-    for at, message in enumerate(messages):
-        if HICCUP.match(message):
-            return not any(OURS.search(later) for later in messages[at:at + HICCUP_LINES])
-    return False
+    hiccups = [at for at, message in enumerate(messages) if HICCUP.match(message)]
+    return bool(hiccups) and not any(OURS.search(later) for at in hiccups
+                                     for later in messages[at:at + HICCUP_LINES])
+
+
+def comes_of_hiccup(fault):
+    """Tell whether a fault may be nothing but a hiccup or what that leads to."""
+    return bool(HICCUP.match(fault) or FOLLOWS.match(fault))
 
 
 def main(paths):
+    finders = [find_faults]
+    if paths[:1] == ["--blocked-dma"]:
+        finders.append(find_blocked_dma)
+        paths = paths[1:]
     faults = []
     for path in paths:
         with open(path, encoding="utf-8", errors="replace") as file:
-            faults += find_faults(file.read())
+            text = file.read()
+        for find in finders:
+            faults += find(text)
     for fault in faults:
         print(fault)
     return 1 if faults else 0

@@ -90,6 +90,9 @@ test_kernel_log()
 	[    1.000000] test: WARNING: BUG: quoted in the middle
 	[    1.000000] FAULT_INJECTION: forcing a failure.
 	[    1.000000] Call Trace:
+	[    1.000000] BUG: KCSAN: data-race in __gup_longterm_locked / task_dump_owner
+	[    1.000000]  vfio_mt_x+0x1/0x2 [vfio_mt_type1]
+	[    1.000000] ==================================================================
 	[    1.000000] BUG: KCSAN: data-race in gup_put_folio / lru_add_fn
 	[    1.000000]  vfio_mt_x+0x1/0x2 [vfio_mt_type1]
 	[    1.000000] ==================================================================
@@ -135,9 +138,14 @@ test_kernel_log()
 	[    1.000000]  x+0x1/0x2
 	[    1.000000]  y+0x1/0x2 [vfio_mt_type1]
 	[    1.000000] ==================================================================
+	[    1.000000] BUG: KCSAN: data-race in __gup_longterm_locked / y
+	[    1.000000]  vfio_mt_x+0x1/0x2 [vfio_mt_type1]
+	[    1.000000] ==================================================================
 	END
 	check "harmless kernel messages are no faults" "$here/kernel_log.py" "$work/harmless"
-	! "$here/kernel_log.py" "$work/races" >/dev/null || status=1
+	[[ $("$here/kernel_log.py" --blocked-dma "$work/harmless" | wc -l) -eq 2 ]] || status=1
+	check "what an IOMMU has blocked is found where it may not be" status_is 0
+	[[ $("$here/kernel_log.py" "$work/races" | wc -l) -eq 2 ]] || status=1
 	check "a race of the module's own is a fault" status_is 0
 	"$here/kernel_log.py" "$work/faults" >"$work/stdout"
 	check "every kind of fault is found" diff "$work/stdout" \
@@ -199,11 +207,17 @@ test_bad_guests()
 		for ours in '' ' y+0x1/0x2 [vfio_mt_type1]'; do
 			guest --accel tcg -- "for line in '$what' ' x+0x1/0x2 [vfio_pci]' '$ours'; do
 				echo \"\$line\" >/dev/kmsg; done"
-			check "'${what%%[*}' fails the guest" failed_with "kernel log: ${what%%[*}"
+			check "'${what%%[*}' fails the guest" failed_with "kernel log.*: ${what%%[*}"
 			check "and is a hiccup unless we are in its stack: '$ours'" \
-				test "$(grep -c hiccup "$work/stderr")" -eq "$((!${#ours}))"
+				test "$(grep -c ': hiccup' "$work/stderr")" -eq "$((!${#ours}))"
+			check "and is told as one then: '$ours'" \
+				test "$(grep -c 'log of a hiccup' "$work/stderr")" -eq "$((!${#ours}))"
 		done
 	done
+	guest --accel tcg -- "for line in '$lockup' ' x+0x1/0x2 [vfio_pci]' 'BUG: KASAN: made up'; do
+		echo \"\$line\" >/dev/kmsg; done"
+	check "what has nothing to do with a hiccup is not told as one" \
+		failed_with 'in the kernel log: BUG: KASAN: made up'
 
 	guest -- poweroff -f
 	check "a guest that ends too early fails" failed_with "without a report"
@@ -240,6 +254,8 @@ test_modules()
 	check "a warning can be expected" status_is 0
 	guest --expect-warn faulty_init -- true
 	check "and is missed then" failed_with "no fault in the kernel log matches"
+	guest --no-blocked-dma -- 'echo "DMAR: [DMA Write NO_PASID] Request device" >/dev/kmsg'
+	check "blocked DMA fails the guest where there may be none" failed_with "blocked DMA: DMAR: "
 	guest --driver mt --driver-arg fault=exit_warn --mt-ko "$faulty" -- true
 	check "a warning after the command fails the guest" failed_with "kernel log: WARNING: .*faulty_exit"
 	guest --driver mt --driver-arg fault=leak --mt-ko "$faulty" -- true

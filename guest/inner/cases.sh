@@ -30,13 +30,15 @@ WHOLE_PASS=0
 # ---- times ----
 
 # Two rings: one keeps the first events, up to the first instruction of the guest, the
-# other has what the driver is asked for and when the process is gone.
+# other has what the driver is asked for and when the process is gone; it holds all that
+# a guest with an IOMMU of its own asks for.
 trace_setup()
 {
 	for ring in start ioctl; do
 		mkdir -p $TRACING/instances/$ring
 		echo global >$TRACING/instances/$ring/trace_clock
 	done
+	echo 16384 >$TRACING/instances/ioctl/buffer_size_kb
 	cd $TRACING/instances/start || exit
 	echo 64 >buffer_size_kb
 	echo 0 >options/overwrite
@@ -82,7 +84,7 @@ mark()
 
 # trace_end HOW: a line for times.csv, in milliseconds: from exec to the guest's first
 # instruction; how much of it the driver takes; from the order to stop to the process
-# gone; how much of that the driver takes.
+# gone; how much of that the driver takes. None if events were lost.
 trace_end()
 {
 	cd $TRACING/instances/ioctl || exit
@@ -92,6 +94,10 @@ trace_end()
 	cd - >/dev/null || exit
 	echo >$TRACING/kprobe_events
 	awk -v line="$DRIVER,$CASE,$1" '
+		/entries-in-buffer/ {
+			split($3, entries, "/")
+			lost += entries[2] - entries[1]
+		}
 		/^#/ || NF == 0 { next }
 		{
 			match($0, /[0-9]+\.[0-9]+: /)
@@ -112,7 +118,7 @@ trace_end()
 		/: stop$/ { stop = now }
 		/: gone$/ { gone = now }
 		END {
-			if (!first)
+			if (!first || lost)
 				exit
 			printf "%s,%.1f,%.1f,%.1f,%.1f\n", line, first - exec, map,
 				gone - stop, unmap
@@ -129,10 +135,20 @@ as_user()
 	exec /test/setpriv --reuid 1000 --regid 1000 --clear-groups "$@"
 }
 
-# locked PID: how much memory is charged to it, in KiB
+# locked PID: how much memory is charged to it, in KiB, but for what it has locked
+# itself; it stands still meanwhile.
 locked()
 {
-	awk '$1 == "VmLck:" { print $2 }' "/proc/$1/status"
+	kill -STOP "$1"
+	while kill -0 "$1" && ! grep -q '^State:.*stopped' "/proc/$1/status"; do
+		usleep 10000
+	done
+	awk '
+		$1 == "VmLck:" { sum += $2 }
+		$1 == "Size:" { size = $2 }
+		$1 == "VmFlags:" && / lo( |$)/ { sum -= size }
+		END { print sum }' "/proc/$1/status" "/proc/$1/smaps"
+	kill -CONT "$1"
 }
 
 # start [-u KIB] ARGUMENT...: start one with the kernel arguments in $APPEND, and wait
@@ -321,6 +337,9 @@ case_small_pages()
 	start -M q35,memory-backend=ram -m 512M \
 		-object memory-backend-memfd,id=ram,size=512M,share=on \
 		-device virtio-balloon -overcommit mem-lock=on $(passthrough $DISK0)
+	same "its memory is no huge pages" 0 "$(awk '
+		/^(Anon|Shmem|File).*Huge|PmdMapped:/ { sum += $2 }
+		END { print sum + 0 }' "/proc/$PID/smaps_rollup")"
 	check_disk 0
 	ask load
 	same "its disk is busy" started "$ANSWER"
@@ -368,6 +387,7 @@ case_hotplug()
 	same "the last disk was taken away" 0 "$ANSWER"
 	wait_unused
 	nothing_left
+	same "nothing is charged" 0 "$(locked $PID)"
 	monitor device_add "vfio-pci,host=$DISK1,id=again,bus=port1"
 	wait_until disks 1
 	same "a disk was added" 1 "$ANSWER"

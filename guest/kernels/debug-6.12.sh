@@ -9,10 +9,7 @@ SOURCE_SERIES=6.12
 SUITE=machine
 FRAGMENTS=(base debug fault-injection linux-6.12)
 BUILD_MINUTES=10
-
-# As for the kernel "debug".
-CMDLINE="watchdog_thresh=60 workqueue.watchdog_thresh=180 rcupdate.rcu_cpu_stall_timeout=180"
-CMDLINE+=" sysctl.kernel.hung_task_timeout_secs=300"
+SLOW=yes
 
 # shellcheck source=SCRIPTDIR/from-source
 . "$here/kernels/from-source"

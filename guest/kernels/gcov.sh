@@ -6,7 +6,6 @@
 KERNEL_NAME=gcov
 FRAGMENTS=(base gcov fault-injection)
 BUILD_MINUTES=5
-CMDLINE=
 
 # shellcheck source=SCRIPTDIR/from-source
 . "$here/kernels/from-source"

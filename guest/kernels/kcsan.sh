@@ -7,9 +7,7 @@
 KERNEL_NAME=kcsan
 FRAGMENTS=(base kcsan)
 BUILD_MINUTES=8
-
-CMDLINE="watchdog_thresh=60 workqueue.watchdog_thresh=180 rcupdate.rcu_cpu_stall_timeout=180"
-CMDLINE+=" sysctl.kernel.hung_task_timeout_secs=300"
+SLOW=yes
 
 # shellcheck source=SCRIPTDIR/from-source
 . "$here/kernels/from-source"

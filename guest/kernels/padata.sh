@@ -6,7 +6,6 @@
 KERNEL_NAME=padata
 FRAGMENTS=(base padata)
 BUILD_MINUTES=4
-CMDLINE=
 
 # shellcheck source=SCRIPTDIR/from-source
 . "$here/kernels/from-source"

@@ -8,7 +8,6 @@ SOURCE_SERIES=7.2
 SUITE=trixie-backports
 FRAGMENTS=(base linux-7.2 peers)
 BUILD_MINUTES=8
-CMDLINE=
 
 # shellcheck source=SCRIPTDIR/from-source
 . "$here/kernels/from-source"
