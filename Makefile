@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# make          build the module for the newest installed kernel headers
+# make          build the module for the running kernel, or where there are no headers
+#               for it, for the newest that are installed
 # make KDIR=…   build it for others
+# make load     load it instead of vfio_iommu_type1, until the next boot
+# make unload   back to the stock driver
+# make selftests
+#               the test and benchmark program: selftests/build
 # make demo     measure it against the stock driver, in a test guest
 # make bench    measure everything, and draw it: doc/bench
 # make check    run all tests
@@ -16,12 +21,20 @@
 #               build its units with faults, and see that the unit tests fail
 # make check-fuzz
 #               the same for the fuzzer
+# make fuzz     the fuzzer with fresh seeds, for MINUTES=10, on KERNEL=debian-6.1
+# make soak     map, unmap, exec, fork and SIGKILL, again and again
+# make failnth  each allocation fails once, none left out
+# make lint     static checks
 # make deb      the Debian package: build/deb
-# make help     the rest
+# make setup    install all Debian packages that any of this needs
+# make clean    remove what was built
+# make help     this
 
 SHELL := /bin/bash
-# The newest headers; their folder is named after the release.
-KDIR ?= $(shell ls -d /lib/modules/*/build /usr/src/linux-headers-*-$(ARCH_DEB) \
+# Folders of headers are named after the release.
+KDIR ?= $(shell dir=/lib/modules/$$(uname -r)/build; \
+	[ -f "$$dir/Module.symvers" ] && readlink -f "$$dir" || \
+	ls -d /lib/modules/*/build /usr/src/linux-headers-*-$(ARCH_DEB) \
 	2>/dev/null | while read -r dir; do \
 		[ -f "$$dir/Module.symvers" ] && readlink -f "$$dir"; \
 	done | sort -uV | tail -n 1)
@@ -35,8 +48,7 @@ CC_KERNEL := $(if $(W),W=$(W)) $(if $(C),C=$(C))
 all: module
 
 help:
-	@sed -n 's/^# make/make/p' Makefile
-	@echo 'make selftests mock soak fuzz failnth lint load unload clean setup'
+	@sed -n '/^# make/,/^$$/s/^# \{0,1\}//p' Makefile
 
 setup:
 	@scripts/setup all
@@ -68,15 +80,14 @@ check:
 check-matrix:
 	@scripts/check-matrix
 
-# QEMU guests in a guest, all cases, on both kinds of IOMMU.
 check-qemu:
 	@scripts/check qemu-full
 
 soak:
 	@scripts/check soak
 
-# Fresh seeds for MINUTES, on KERNEL (debian-6.1, debug, kcsan).
-fuzz: module mock selftests
+# KERNEL may also be debug or kcsan.
+fuzz:
 	@scripts/fuzz $(or $(MINUTES),10) $(or $(KERNEL),debian-6.1)
 
 # All failures, where "make check" leaves some out.

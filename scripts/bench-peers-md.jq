@@ -15,16 +15,12 @@ def memory: {"4k": "4 KiB pages", "memfd": "memfd, 4 KiB", "thp": "THP",
 # Why ours is behind, in README.md, below the tables
 def reasons: [("4k", "memfd", "thp", "2m", "1g") | {"map \(.) cold": "(1)"}] | add;
 
-def text: significant(3) | tostring;
-
 # How many times as fast as the best of the others, and if it is not, why
 def ratio($what; $row): ([$row.peers | to_entries[] | select(.key | startswith("mt") | not) |
 	.value[$what]] | min) / $row.peers.mt[$what] |
 	"\(text)x" +
 	if . >= 1 then "" else reasons["\($what) \($row.backing) \($row.state)"] |
 		if . then " \(.)" else "" end end;
-
-def line: "| \(join(" | ")) |";
 
 def table($what; $rows; $unit):
 	[columns | keys_unsorted[] | select(. as $name | $rows | any(.peers[$name]))] as $names |

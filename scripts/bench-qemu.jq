@@ -13,5 +13,5 @@ split("\n") | map(select(length > 0) | split(",")) |
 	drivers: (group_by(.driver) | reverse | map(. as $samples | {key: .[0].driver, value:
 		({reps: length} +
 		 (["start_ms", "map_ms", "stop_ms", "unmap_ms"] |
-		  map({key: ., value: (. as $column | [$samples[][$column] | tonumber] | median)}) |
+		  map({key: ., value: (. as $column | [$samples[][$column] | tonumber] | median | . * 10 | round / 10)}) |
 		  from_entries))}) | from_entries)}]

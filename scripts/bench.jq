@@ -4,8 +4,9 @@
 #
 #	jq -L scripts -n -f scripts/bench.jq FILE.json... >bench.json
 #
-# rows: what was measured (instructions, alias, wall), of what, and the figures of
-# each driver. Under -icount a nanosecond is an instruction.
+# rows: what was measured (instructions, alias, wall, or two: wall with two threads of
+# the program), of what, and the figures of each driver. Under -icount a nanosecond is an
+# instruction.
 
 include "figures";
 
@@ -14,8 +15,12 @@ def leaf: {"4k": 4096, "memfd": 4096, "thp": 2097152, "2m": 2097152,
 	   "1g": 1073741824}[.];
 
 def kind($name): if $name | startswith("wall") then "wall"
+		 elif $name == "two" then "two"
 		 elif $name | startswith("alias") then "alias"
 		 else "instructions" end;
+
+# Milliseconds, not instructions
+def is_timed: . == "wall" or . == "two";
 
 # How fragmented alias memory was made.
 def run($name): $name | capture("run(?<n>[0-9]+)").n // "";
@@ -34,7 +39,7 @@ map(.[0] as $first | ($first.backing | leaf) as $leaf |
 	([.[].map_s] | median) as $map | ([.[].unmap_s] | median) as $unmap |
 	{key: .[0].driver, value:
 	 ({reps: length} +
-	  if $first.kind == "wall" then
+	  if $first.kind | is_timed then
 		{map_ms_per_gib: ($map * 1e3 / ($first.size / 1073741824) | significant(4)),
 		 unmap_ms_per_gib: ($unmap * 1e3 / ($first.size / 1073741824) | significant(4))}
 	  else
@@ -47,7 +52,7 @@ map(.[0] as $first | ($first.backing | leaf) as $leaf |
 	  end)}) | from_entries)}) |
 {kernel: .[0].kernel, iommu: .[0].iommu,
  rows: (map(. as $row |
-	(if .kind == "wall" then ["map_ms_per_gib", "unmap_ms_per_gib"]
+	(if .kind | is_timed then ["map_ms_per_gib", "unmap_ms_per_gib"]
 	 else ["map_per_page", "unmap_per_page"] end) as [$map, $unmap] |
 	(if .drivers.stock and .drivers.mt then
 		{map_ratio: (.drivers.stock[$map] / .drivers.mt[$map] | significant(4)),

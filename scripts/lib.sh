@@ -94,3 +94,24 @@ build_for_guest()
 	make KDIR="$(guest_kdir)" "$@" >"$log" 2>&1 ||
 		{ tail -n 40 "$log" >&2; die "the build failed"; }
 }
+
+# put_table FILE NAME WORK: put what comes in between two lines of FILE, "<!-- NAME: -->"
+# and "<!-- end -->", where something else was; WORK is a file to use meanwhile.
+put_table()
+{
+	local begin="<!-- $2: -->" end='<!-- end -->' text
+
+	text=$(cat)
+	awk -v begin="$begin" -v end="$end" '
+		$0 == begin { begun = 1 }
+		$0 == end && begun { ended = 1 }
+		END { exit !ended }
+	' "$1" || die "$1 has no line '$begin', or no '$end' after it"
+	# Through the environment: awk takes backslashes in -v for its own.
+	TEXT=$text awk -v begin="$begin" -v end="$end" '
+		$0 == end { inside = 0 }
+		!inside { print }
+		$0 == begin { inside = 1; print ENVIRON["TEXT"] }
+	' "$1" >"$3"
+	cat "$3" >"$1"
+}
