@@ -80,6 +80,9 @@ struct map_tune map_tune = {
 /* A chunk takes at most this part of a thread's share of what is left. */
 #define MAP_CHUNK_SHARE		2
 
+/* At the end of a range chunks take this part of what is worth a helper. */
+#define MAP_CHUNK_LAST		4
+
 /* Rough costs in nanoseconds, to tell whether a helper pays. */
 #define MAP_NS_COLD		200000	/* a span to be faulted in and cleared */
 #define MAP_NS_PAGES		40000	/* a span of small pages */
@@ -655,7 +658,7 @@ static unsigned int map_threads(struct map_work *work)
 
 /*
  * The least that a chunk has, of which @most is enough: threads wait for the one that has
- * the last chunk. What is worth a helper is worth a chunk; of cold memory that is little.
+ * the last chunk. That costs less than a helper does; of cold memory, it is little.
  */
 static unsigned long map_least_chunk(const struct map_work *work,
 				     unsigned long most)
@@ -664,7 +667,8 @@ static unsigned long map_least_chunk(const struct map_work *work,
 
 	if (work->estimate <= ns)
 		return most;
-	least = mul_u64_u64_div_u64(work->range->size, ns, work->estimate);
+	least = mul_u64_u64_div_u64(work->range->size, ns / MAP_CHUNK_LAST,
+				    work->estimate);
 	return clamp_t(u64, round_up(least, PIN_SPAN_SIZE), PIN_SPAN_SIZE,
 		       most);
 }

@@ -349,14 +349,16 @@ static const struct least_case {
 	{ "not estimated", GB(1), 0, 500, MB(16) },
 	{ "all of it is not worth a helper", GB(1), 500000, 500, MB(16) },
 	{ "huge pages", GB(64), 64 * 512 * 400, 500, MB(16) },
-	{ "small pages", GB(1), 512 * 40000, 500, MB(16) },
-	{ "cold", GB(1), 512 * 200000, 500, MB(6) },
-	{ "half of it cold", GB(1), 512 * 120000, 500, MB(10) },
+	{ "small pages", GB(1), 512 * 40000, 500, MB(8) },
+	{ "small pages, helpers are dear", GB(1), 512 * 40000, 1000, MB(14) },
+	{ "cold", GB(1), 512 * 200000, 500, MB(2) },
+	{ "cold, helpers are dear", GB(1), 512 * 200000, 3000, MB(8) },
+	{ "half of it cold", GB(1), 512 * 120000, 2000, MB(10) },
 	{ "cold, helpers are cheap", GB(1), 512 * 200000, 1, MB(2) },
 	{ "cold, helpers have become free meanwhile", GB(1), 512 * 200000, 0,
 	  MB(2) },
-	{ "cold, all that there can be", 1UL << 63, 200000ULL << 42, 500,
-	  MB(6) },
+	{ "cold, all that there can be", 1UL << 63, 200000ULL << 42, 3000,
+	  MB(8) },
 };
 
 static void least_desc(const struct least_case *c, char *desc)
@@ -393,7 +395,7 @@ static void range_plan_cold(struct kunit *test)
 	map_plan(&work, &single);
 	KUNIT_EXPECT_EQ(test, 512 * 200000ULL, work.estimate);
 	KUNIT_EXPECT_EQ(test, work.nr,
-			map_cut_all(&work, MB(6), NULL, ULONG_MAX));
+			map_cut_all(&work, MB(2), NULL, ULONG_MAX));
 	KUNIT_EXPECT_GT(test, work.nr,
 			map_cut_all(&work, MB(16), NULL, ULONG_MAX));
 	kvfree(work.chunks);
