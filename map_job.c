@@ -45,8 +45,8 @@
  * how->kill(), and passed on to the helpers. (Threads of the process get it with the
  * caller.) What sleeps killably in a page fault wakes up; what does not, keeps its
  * helper, and the caller, as it would have kept the caller alone. The caller may
- * itself be waiting for a lock, uninterruptibly, whose holder is a helper in such a fault,
- * or waits for one: so a work item looks, every now and then, whether it was killed.
+ * itself be waiting for a lock, uninterruptibly, whose holder is a helper in such a fault:
+ * so a work item looks as well, every now and then, whether it was killed.
  *
  * padata
  * ------
@@ -964,11 +964,25 @@ static void map_job_make(struct work_struct *work)
 	complete(&run->made);
 }
 
-/* In pieces, which no hung-task detector minds; a kill is seen by the watch. */
-static void map_job_wait_for(struct completion *what)
+/*
+ * In pieces, which no hung-task detector minds. The watch sees a kill as well, but may
+ * have to wait for a CPU.
+ */
+static void map_job_wait_for(struct map_job_run *run, struct completion *what)
 {
-	while (!wait_for_completion_timeout(what, MAP_JOB_WAIT))
-		;
+	bool killable = run->how->kill;
+	long left;
+
+	do {
+		left = killable ?
+		       wait_for_completion_killable_timeout(what,
+							    MAP_JOB_WAIT) :
+		       wait_for_completion_timeout(what, MAP_JOB_WAIT);
+		if (left < 0) {
+			map_job_stop(run);
+			killable = false;
+		}
+	} while (left <= 0);
 }
 
 /*
@@ -978,7 +992,7 @@ static void map_job_wait_for(struct completion *what)
 static void map_job_wait(struct map_job_run *run)
 {
 	map_job_put(run);
-	map_job_wait_for(&run->idle);
+	map_job_wait_for(run, &run->idle);
 }
 
 /*
@@ -988,7 +1002,7 @@ static void map_job_wait(struct map_job_run *run)
 static void map_job_end_making(struct map_job_run *run)
 {
 	if (!cancel_work(&run->make))
-		map_job_wait_for(&run->made);
+		map_job_wait_for(run, &run->made);
 	cancel_work_sync(&run->make);
 	destroy_work_on_stack(&run->make);
 }

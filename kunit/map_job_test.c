@@ -157,6 +157,9 @@ static unsigned int job_next_cpu(unsigned int cpu, const struct cpumask *a,
 				 job_cpus.faked ? JOB_CPUS : nr_cpu_ids, cpu);
 }
 
+/* Nothing looks every now and then whether the caller was killed. */
+static bool job_nobody_looks;
+
 #undef for_each_cpu_and
 #define for_each_cpu_and(cpu, a, b)					\
 	for ((cpu) = job_next_cpu(0, a, b);				\
@@ -178,8 +181,11 @@ static unsigned int job_next_cpu(unsigned int cpu, const struct cpumask *a,
 #define user_worker_call_off(worker)	job_worker_call_off(worker)
 #define user_worker_free(worker, patience) \
 	((void)(patience), job_worker_free(worker))
+#define queue_delayed_work(queue, work, delay) \
+	(job_nobody_looks ? false : queue_delayed_work(queue, work, delay))
 #include "../map_job.c"
 #undef set_cpus_allowed_ptr
+#undef queue_delayed_work
 
 #define UNITS		512
 #define JOB_THREADS	16
@@ -994,6 +1000,14 @@ static void job_wakes_helpers(struct kunit *test)
 	job_expect_woken(jt);
 }
 
+/* Nobody else has a CPU to look whether the caller was killed: it does so itself. */
+static void job_wakes_helpers_itself(struct kunit *test)
+{
+	job_nobody_looks = true;
+	job_wakes_helpers(test);
+	job_nobody_looks = false;
+}
+
 /*
  * A helper sleeps as above, and the caller waits for it where no signal gets through: for
  * a lock, in its own range.
@@ -1103,6 +1117,7 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE_PARAM(job_killed_but_goes_on, kill_gen_params),
 	KUNIT_CASE(job_killed_before),
 	KUNIT_CASE(job_wakes_helpers),
+	KUNIT_CASE(job_wakes_helpers_itself),
 	KUNIT_CASE(job_wakes_helpers_of_deaf_caller),
 	KUNIT_CASE(job_wakes_helpers_while_making),
 	{ }
