@@ -30,10 +30,11 @@
  * signal does not end its function: it is one to the caller, too, who knows what to do.
  *
  * Context: process context.
- * Locking: worker->lock protects @fn; worker_count is atomic. @idle is the worker's own;
- *    @thread is written by the worker, and read by its work item. The rest does not
- *    change once the worker has been started. Whoever made the worker has a reference
- *    on it, and its work item another, with one on the module.
+ * Locking: worker->lock protects @fn; worker_ending is atomic. @idle is the worker's own;
+ *    @thread is written by the worker, and read by its work item; @ended is written by
+ *    that, and read when it has completed @gone. The rest does not change once the
+ *    worker has been started. Whoever made the worker has a reference on it, and its
+ *    work item another, with one on the module.
  */
 #include <linux/completion.h>
 #include <linux/delay.h>
@@ -61,7 +62,7 @@
 /* So long is waited for one that may be held up. */
 #define WORKER_PATIENCE	(HZ / 10UL)
 
-/* So often for one that has ended: soon at first, then about every millisecond. */
+/* So often is looked for one that has ended: soon at first, then every millisecond. */
 #define WORKER_SEE_OFF		600
 #define WORKER_SEE_OFF_SOON	100
 
@@ -73,6 +74,7 @@
  * @arg: its argument
  * @task: the thread, for vhost_task_stop()
  * @thread: the thread, once it is @idle and unless it was killed
+ * @ended: the thread, when it has been told to end; a reference is held
  * @idle: it has nothing to do any more, and @end is queued
  * @end: ends it
  * @gone: it is on its way out, and calls nothing of ours any more
@@ -84,25 +86,29 @@ struct user_worker {
 	void *arg;
 	struct vhost_task *task;
 	struct task_struct *thread;
+	struct task_struct *ended;
 	bool idle;
 	struct delayed_work end;
 	struct completion gone;
 };
 
 /*
- * Most workers that are not gone. Each one's @end has a place in the queue: a worker that
- * takes its time to end, which its process can bring about (worker_end()), must not
- * keep others from it.
+ * Most workers that are being ended while others are made. One that takes its time, which
+ * its process can bring about, keeps its place in the queue: half of those that any node
+ * has are left for others, which are then made no more.
  */
-#define WORKER_MOST		WQ_MAX_ACTIVE
+#define WORKER_MOST		max(WQ_MAX_ACTIVE / 2 / (int)nr_node_ids, 1)
 
 static struct workqueue_struct *worker_queue;
-static atomic_t worker_count = ATOMIC_INIT(0);
+static atomic_t worker_ending = ATOMIC_INIT(0);
 
 static void worker_put(struct user_worker *worker)
 {
-	if (refcount_dec_and_test(&worker->refs))
-		kfree(worker);
+	if (!refcount_dec_and_test(&worker->refs))
+		return;
+	if (worker->ended)
+		put_task_struct(worker->ended);
+	kfree(worker);
 }
 
 /* Whoever gets the function, and only he, may call it. */
@@ -173,17 +179,22 @@ static bool worker_is_held(const struct user_worker *worker)
  * others must not be refused after an ioctl. One that is out of CPU time takes a while;
  * a debugger may keep it for longer.
  */
-static void worker_see_off(struct task_struct *thread)
+static void worker_see_off(const struct task_struct *thread,
+			   unsigned long *patience)
 {
+	unsigned long until = jiffies + *patience;
 	unsigned int tries = 0;
+	long left = *patience;
 
-	while (READ_ONCE(thread->sighand) && tries < WORKER_SEE_OFF) {
+	while (READ_ONCE(thread->sighand) && tries < WORKER_SEE_OFF &&
+	       left > 0) {
 		if (tries++ < WORKER_SEE_OFF_SOON)
 			usleep_range(10, 20);
 		else
 			usleep_range(1000, 2000);
+		left = (long)(until - jiffies);
 	}
-	put_task_struct(thread);
+	*patience = max(left, 0L);
 }
 
 /* vhost_task_stop() waits until the thread is about to exit, and keeps it until then. */
@@ -192,10 +203,10 @@ static void worker_stop(struct user_worker *worker)
 	struct task_struct *thread = READ_ONCE(worker->thread);
 
 	if (thread)
-		get_task_struct(thread);
+		worker->ended = get_task_struct(thread);
+	atomic_inc(&worker_ending);
 	vhost_task_stop(worker->task);
-	if (thread)
-		worker_see_off(thread);
+	atomic_dec(&worker_ending);
 }
 
 static void worker_end(struct work_struct *work)
@@ -208,7 +219,6 @@ static void worker_end(struct work_struct *work)
 		return;
 	}
 	worker_stop(worker);
-	atomic_dec(&worker_count);
 	complete(&worker->gone);
 	worker_put(worker);
 	/* user_worker_module_exit() waits for the rest of this function. */
@@ -280,19 +290,19 @@ bool user_worker_possible(const struct mm_struct *mm)
  * Context: Process context, user_worker_possible(). May sleep. Somebody else keeps
  *    the module.
  * Return: The worker, for user_worker_call_off() and user_worker_free(); NULL if the
- *    process may have no more threads, too many are not gone, or memory is short.
+ *    process may have no more threads, too many do not end, or memory is short.
  */
 struct user_worker *user_worker_new(void (*fn)(void *arg), void *arg,
 				    const char *name)
 {
 	struct user_worker *worker;
 
-	if (atomic_inc_return(&worker_count) > (int)WORKER_MOST)
-		goto uncount;
+	if (atomic_read(&worker_ending) >= WORKER_MOST)
+		return NULL;
 	worker = kzalloc(sizeof(*worker),
 			 GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 	if (!worker)
-		goto uncount;
+		return NULL;
 	refcount_set(&worker->refs, 2);
 	spin_lock_init(&worker->lock);
 	INIT_DELAYED_WORK(&worker->end, worker_end);
@@ -301,17 +311,13 @@ struct user_worker *user_worker_new(void (*fn)(void *arg), void *arg,
 	worker->arg = arg;
 	worker->task = worker_make(worker, name);
 	/* It was NULL in older kernels. */
-	if (IS_ERR_OR_NULL(worker->task))
-		goto free;
+	if (IS_ERR_OR_NULL(worker->task)) {
+		kfree(worker);
+		return NULL;
+	}
 	__module_get(THIS_MODULE);
 	vhost_task_start(worker->task);
 	return worker;
-
-free:
-	kfree(worker);
-uncount:
-	atomic_dec(&worker_count);
-	return NULL;
 }
 
 /**
@@ -347,6 +353,8 @@ void user_worker_free(struct user_worker *worker, unsigned long *patience)
 						   min(*patience,
 						       WORKER_PATIENCE));
 	*patience = left;
+	if (left && worker->ended)
+		worker_see_off(worker->ended, patience);
 	worker_put(worker);
 }
 
@@ -358,8 +366,7 @@ void user_worker_free(struct user_worker *worker, unsigned long *patience)
  */
 int user_worker_module_init(void)
 {
-	/* Of this kind the limit holds for each CPU by itself; of others, CPUs share it. */
-	worker_queue = alloc_workqueue("vfio_mt", WQ_PERCPU, WORKER_MOST);
+	worker_queue = alloc_workqueue("vfio_mt", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	return worker_queue ? 0 : -ENOMEM;
 }
 

@@ -278,7 +278,6 @@ static inline int iommu_enable_nesting(struct iommu_domain *domain)
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #define system_percpu_wq	system_wq
 #define system_dfl_wq		system_unbound_wq
-#define WQ_PERCPU		0	/* what a queue is that says nothing */
 #endif
 
 /*

@@ -18,7 +18,7 @@
 
 #include <linux/sched/vhost_task.h>
 
-/* Most workers that are not gone: fewer than the kernel lets there be. */
+/* Places for workers that are being ended: fewer than the kernel lets there be. */
 #define UW_MOST		4
 /* So many workers in a case. */
 #define UW_TASKS	64
@@ -305,6 +305,8 @@ static void uw_nap(void)
 #define queue_delayed_work(queue, work, delay) \
 	uw_queue(queue, work, delay)
 #define WQ_MAX_ACTIVE			UW_MOST
+#undef nr_node_ids
+#define nr_node_ids			1
 #include "../user_worker.c"
 #undef current
 #define current get_current()
@@ -422,7 +424,7 @@ static void uw_calls_once(struct kunit *test)
 	uw_expect_until(test, READ_ONCE(task->gone));
 	KUNIT_EXPECT_FALSE(test, user_worker_call_off(worker));
 	uw_expect_gone(test, task, worker);
-	KUNIT_EXPECT_EQ(test, 0, atomic_read(&worker_count));
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&worker_ending));
 	KUNIT_EXPECT_EQ(test, 1, atomic_read(&call->calls));
 	KUNIT_EXPECT_TRUE(test, call->left);
 	KUNIT_EXPECT_EQ(test, (unsigned int)TASK_RUNNING, call->state);
@@ -563,7 +565,7 @@ static void uw_held(struct kunit *test)
 		uw_expect_asleep(test, task, 2);
 		uw_expect_looks(test, task, 3);
 		KUNIT_EXPECT_FALSE(test, READ_ONCE(task->ending));
-		KUNIT_EXPECT_EQ(test, 1, atomic_read(&worker_count));
+		KUNIT_EXPECT_EQ(test, 0, atomic_read(&worker_ending));
 		WRITE_ONCE(task->pending, false);
 		WRITE_ONCE(task->thread->jobctl, 0);
 	}
@@ -729,10 +731,9 @@ static void uw_free_gives_up(struct kunit *test)
 	user_worker_free(worker, &patience);
 	KUNIT_EXPECT_EQ(test, 0UL, patience);
 	KUNIT_EXPECT_FALSE(test, READ_ONCE(task->ending));
-	KUNIT_EXPECT_EQ(test, 1, atomic_read(&worker_count));
 	WRITE_ONCE(task->stay, false);
 	uw_expect_until(test, !atomic_read(&uw.memory));
-	KUNIT_EXPECT_EQ(test, 0, atomic_read(&worker_count));
+	KUNIT_EXPECT_TRUE(test, READ_ONCE(task->gone));
 }
 
 /* A caller that has a signal to take may have to stop, and the worker already has. */
@@ -771,7 +772,7 @@ static void uw_gone(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, READ_ONCE(task->thread->sighand));
 }
 
-/* But for one that somebody keeps. */
+/* But for one that somebody keeps: until then, or as long as there is patience. */
 static void uw_gone_though_kept(struct kunit *test)
 {
 	struct user_worker *worker;
@@ -783,6 +784,20 @@ static void uw_gone_though_kept(struct kunit *test)
 	WRITE_ONCE(uw.linger, 0);
 }
 
+static void uw_gone_though_kept_for_long(struct kunit *test)
+{
+	unsigned long patience = 1;
+	struct user_worker *worker;
+
+	uw.linger = UINT_MAX;
+	worker = uw_new(test, uw_call_make(test));
+	uw_expect_until(test, completion_done(&worker->gone));
+	user_worker_free(worker, &patience);
+	KUNIT_EXPECT_EQ(test, 0UL, patience);
+	KUNIT_EXPECT_GT(test, uw.naps, 0U);
+	WRITE_ONCE(uw.linger, 0);
+}
+
 /* One that is gone costs no patience. */
 static void uw_free_gone(struct kunit *test)
 {
@@ -790,8 +805,10 @@ static void uw_free_gone(struct kunit *test)
 	unsigned long patience = 12345;
 
 	uw_expect_until(test, completion_done(&worker->gone));
+	uw_expect_until(test, !READ_ONCE(uw_last()->thread->sighand));
 	user_worker_free(worker, &patience);
 	KUNIT_EXPECT_EQ(test, 12345UL, patience);
+	KUNIT_EXPECT_EQ(test, 0U, uw.naps);
 }
 
 /* ---- how many ---- */
@@ -807,38 +824,69 @@ static void uw_fill(struct kunit *test, struct user_worker **workers)
 	}
 }
 
-/* @workers are those that were made last. */
-static void uw_drain(struct kunit *test, struct user_worker **workers)
+/* @tasks and @workers are those of one uw_fill(). */
+static void uw_drain(struct kunit *test, struct vhost_task **tasks,
+		     struct user_worker **workers)
 {
-	struct vhost_task **tasks = uw.tasks + uw.nr - UW_MOST;
 	unsigned int i;
 
 	for (i = 0; i < UW_MOST; i++) {
 		WRITE_ONCE(tasks[i]->stay, false);
 		uw_expect_gone(test, tasks[i], workers[i]);
 	}
-	KUNIT_EXPECT_EQ(test, 0, atomic_read(&worker_count));
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&worker_ending));
 }
 
+/* The end of the worker that was made at @i takes its time from now on. */
+static void uw_end_slowly(struct kunit *test, unsigned int i)
+{
+	WRITE_ONCE(uw.tasks[i]->slow, true);
+	WRITE_ONCE(uw.tasks[i]->stay, false);
+	uw_expect_until(test, READ_ONCE(uw.tasks[i]->ending));
+}
+
+/* Those that the process keeps from ending are no burden to others. */
+static void uw_many_held(struct kunit *test)
+{
+	struct user_worker *workers[2 * UW_MOST];
+
+	uw_fill(test, workers);
+	uw_fill(test, workers + UW_MOST);
+	uw_drain(test, uw.tasks + UW_MOST, workers + UW_MOST);
+	uw_drain(test, uw.tasks, workers);
+}
+
+/* Where many take their time to end, no more are made, until one has. */
 static void uw_most(struct kunit *test)
 {
-	struct user_worker *workers[UW_MOST + 1];
+	struct user_worker *workers[UW_MOST], *another;
 	unsigned int i;
 
 	uw_fill(test, workers);
+	for (i = 0; i < UW_MOST / 2 - 1; i++)
+		uw_end_slowly(test, i);
+	another = uw_new(test, uw_call_make(test));
+	KUNIT_EXPECT_TRUE(test, user_worker_call_off(another));
+	uw_end_slowly(test, i);
 	for (i = 0; i < 3; i++)
 		uw_expect_none(test);
-	KUNIT_EXPECT_EQ(test, (unsigned int)UW_MOST, uw.creates);
-	KUNIT_EXPECT_EQ(test, UW_MOST, atomic_read(&uw.memory));
-	KUNIT_EXPECT_EQ(test, UW_MOST, atomic_read(&uw.modules));
+	KUNIT_EXPECT_EQ(test, UW_MOST + 1U, uw.creates);
+	KUNIT_EXPECT_EQ(test, UW_MOST + 1, atomic_read(&uw.memory));
+	KUNIT_EXPECT_EQ(test, UW_MOST + 1, atomic_read(&uw.modules));
 
-	/* One is gone: there is room for one. */
-	WRITE_ONCE(uw.tasks[0]->stay, false);
-	uw_expect_gone(test, uw.tasks[0], workers[0]);
-	workers[UW_MOST] = uw_new(test, uw_call_make(test));
-	KUNIT_EXPECT_TRUE(test, user_worker_call_off(workers[UW_MOST]));
-	uw_expect_none(test);
-	uw_drain(test, workers + 1);
+	WRITE_ONCE(uw.tasks[0]->slow, false);
+	uw_expect_until(test, READ_ONCE(uw.tasks[0]->gone));
+	uw_expect_until(test, atomic_read(&worker_ending) < UW_MOST / 2);
+	user_worker_free(another, &(unsigned long){ 0 });
+	another = uw_new(test, uw_call_make(test));
+	KUNIT_EXPECT_TRUE(test, user_worker_call_off(another));
+	user_worker_free(another, &(unsigned long){ 0 });
+	for (i = 0; i < uw.nr; i++) {
+		WRITE_ONCE(uw.tasks[i]->slow, false);
+		WRITE_ONCE(uw.tasks[i]->stay, false);
+	}
+	for (i = 0; i < UW_MOST; i++)
+		uw_expect_gone(test, uw.tasks[i], workers[i]);
 }
 
 static const struct fail_case {
@@ -874,12 +922,11 @@ static void uw_fails(struct kunit *test)
 		uw_expect_none(test);
 		KUNIT_EXPECT_EQ(test, c->memory ? 0 : i + 1, uw.creates);
 	}
-	KUNIT_EXPECT_EQ(test, 0, atomic_read(&worker_count));
 	KUNIT_EXPECT_EQ(test, 0, atomic_read(&uw.memory));
 	KUNIT_EXPECT_EQ(test, 0, atomic_read(&uw.modules));
 	uw.fails = false;
 	uw_fill(test, workers);
-	uw_drain(test, workers);
+	uw_drain(test, uw.tasks, workers);
 }
 
 /* Those that take their time to end, on one CPU, keep no other from it. */
@@ -890,18 +937,15 @@ static void uw_slow_ends(struct kunit *test)
 
 	uw.one_cpu = true;
 	uw_fill(test, workers);
-	for (i = 0; i < last; i++) {
-		WRITE_ONCE(uw.tasks[i]->slow, true);
-		WRITE_ONCE(uw.tasks[i]->stay, false);
-		uw_expect_until(test, READ_ONCE(uw.tasks[i]->ending));
-	}
+	for (i = 0; i < last; i++)
+		uw_end_slowly(test, i);
 	WRITE_ONCE(uw.tasks[last]->stay, false);
 	uw_expect_until(test, READ_ONCE(uw.tasks[last]->gone));
 	for (i = 0; i < last; i++) {
 		KUNIT_EXPECT_FALSE(test, READ_ONCE(uw.tasks[i]->gone));
 		WRITE_ONCE(uw.tasks[i]->slow, false);
 	}
-	uw_drain(test, workers);
+	uw_drain(test, uw.tasks, workers);
 }
 
 /* ---- the caller's signals ---- */
@@ -1097,6 +1141,12 @@ static void uw_let_go(struct vhost_task *task)
 	WRITE_ONCE(task->thread->jobctl, 0);
 }
 
+/* Only the test still knows of it. */
+static bool uw_is_forgotten(struct task_struct *thread)
+{
+	return refcount_read(&thread->usage) == 1;
+}
+
 static void uw_exit(struct kunit *test)
 {
 	unsigned int i;
@@ -1117,14 +1167,16 @@ static void uw_exit(struct kunit *test)
 	}
 	for (i = 0; i < uw.nr; i++) {
 		kthread_stop(uw.tasks[i]->thread);
+		if (!fake_wait_until(uw_is_forgotten(uw.tasks[i]->thread)))
+			fake_complain("a thread is not forgotten");
 		put_task_struct(uw.tasks[i]->thread);
 	}
 	if (uw.has_queue)
 		user_worker_module_exit();
-	if (atomic_read(&worker_count))
-		fake_complain("%d workers are still counted",
-			      atomic_read(&worker_count));
-	atomic_set(&worker_count, 0);
+	if (atomic_read(&worker_ending))
+		fake_complain("%d workers are still being ended",
+			      atomic_read(&worker_ending));
+	atomic_set(&worker_ending, 0);
 	if (atomic_read(&uw.memory))
 		fake_complain("%d workers are not freed",
 			      atomic_read(&uw.memory));
@@ -1147,7 +1199,9 @@ static struct kunit_case uw_cases[] = {
 	KUNIT_CASE(uw_free_with_signal),
 	KUNIT_CASE(uw_gone),
 	KUNIT_CASE(uw_gone_though_kept),
+	KUNIT_CASE(uw_gone_though_kept_for_long),
 	KUNIT_CASE(uw_free_gone),
+	KUNIT_CASE(uw_many_held),
 	KUNIT_CASE(uw_most),
 	KUNIT_CASE_PARAM(uw_fails, fail_gen_params),
 	KUNIT_CASE(uw_slow_ends),
