@@ -474,7 +474,7 @@ void map_stat_module_init(void)
 	map_stat_dir = debugfs_create_dir("vfio_mt", NULL);
 	debugfs_create_file("stats", 0444, map_stat_dir, NULL, &stats_fops);
 	debugfs_create_file("maps", 0444, map_stat_dir, NULL, &maps_fops);
-	debugfs_create_file("containers", 0444, map_stat_dir, NULL,
+	debugfs_create_file("containers", 0400, map_stat_dir, NULL,
 			    &containers_fops);
 }
 

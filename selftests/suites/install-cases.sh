@@ -115,7 +115,8 @@ answers()
 			--reps 1 --quiet
 }
 
-# hold: a process with a container, until $HOLDER is killed
+# hold [give]: a process with a container, until $HOLDER is killed; give: and $GIVEN, which
+# has got it from that one, as long
 hold()
 {
 	local group ready
@@ -127,12 +128,17 @@ hold()
 		# VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU with VFIO_TYPE1v2_IOMMU
 		defined(ioctl($g, 0x3b68, pack("i", fileno($c)))) or die;
 		defined(ioctl($c, 0x3b66, 3)) or die;
+		my ($holder, $given) = ($$, $ARGV[1] ? fork : 0);
+		if ($$ != $holder) {
+			select(undef, undef, undef, 0.1) while getppid == $holder;
+			exit;
+		}
 		$| = 1;
-		print "ready\n";
+		print "ready $given\n";
 		sleep;
-	' "$group"
+	' "$group" "$@"
 	HOLDER=$COPROC_PID
-	read -r -t 60 ready <&"${COPROC[0]}"
+	read -r -t 60 ready GIVEN <&"${COPROC[0]}"
 	same "a process has a container" ready "$ready"
 }
 
@@ -242,7 +248,7 @@ case_load()
 
 case_status()
 {
-	local ours drivers='join ", ", map { "$_->{pid} " . ($_->{driver} // "?") }
+	local ours given drivers='join ", ", map { "$_->{pid} " . ($_->{driver} // "?") }
 		sort { $a->{pid} <=> $b->{pid} } @{$s->{processes}}'
 
 	modprobe vfio-pci
@@ -277,17 +283,21 @@ case_status()
 	try "ours maps" answers mt
 	same "status: the last maps, each of 64 MiB" "64 64" \
 		"$(json 'join " ", map { $_->{bytes} >> 20 } grep { $_->{ns} > 0 } @{$s->{last_maps}}[-2, -1]')"
-	hold
-	ours=$HOLDER
+	hold give
+	ours=$HOLDER given=$GIVEN
 	modprobe --ignore-install $STOCK
 	sh /test/vfio-bind "$DISK"
 	DEVICE=$DISK hold
-	same "status: two processes, with a driver each" "$ours $MT, $HOLDER $STOCK" "$(json "$drivers")"
+	same "status: two processes, with a driver each, and one that was given a container" \
+		"$ours $MT, $given ?, $HOLDER $STOCK" "$(json "$drivers")"
 	umount /sys/kernel/debug
-	same "... which nobody tells without debugfs" "$ours ?, $HOLDER ?" "$(json "$drivers")"
+	same "... which nobody tells without debugfs" "$ours ?, $given ?, $HOLDER ?" "$(json "$drivers")"
 	release
 	HOLDER=$ours
 	release
+	while kill -0 "$given" 2>/dev/null; do
+		sleep 0.1
+	done
 	rmmod $STOCK
 	echo "$DISK" >/sys/bus/pci/drivers/vfio-pci/unbind
 	echo >"/sys/bus/pci/devices/$DISK/driver_override"
