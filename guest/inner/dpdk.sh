@@ -3,11 +3,12 @@
 #
 # Runs in the guest, for guest/dpdk: users of DPDK on both drivers.
 #
-#	dpdk.sh FRAMES
+#	dpdk.sh FRAMES [switch]		with Open vSwitch too
 #
 # shellcheck disable=SC2317 # commands of wait_for
 
 FRAMES=$1
+WITH_SWITCH=${2-}
 
 # The cards' slots, in the order of guest/dpdk
 FIRST_CARD=5
@@ -149,6 +150,6 @@ for DRIVER in stock mt; do
 	backend $DRIVER || exit
 	run_testpmd huge
 	run_testpmd small --no-huge
-	run_switch
+	[ -z "$WITH_SWITCH" ] || run_switch
 done
 exit $FAILED
