@@ -13,13 +13,16 @@ def memory: {"4k": "4 KiB pages", "memfd": "memfd, 4 KiB", "thp": "THP",
 	     "2m": "hugetlb 2 MiB", "1g": "hugetlb 1 GiB"}[.];
 
 # Why ours is behind, in README.md, below the tables
-def reasons: [("4k", "memfd", "thp", "2m", "1g") | {"map \(.) cold": "(1)"}] | add;
+def reasons: {
+	"wall": ([("4k", "memfd", "thp", "2m", "1g") | {"map \(.) cold": "(1)"}] | add),
+	"instructions": {"map 4k cold": "(2)"}
+};
 
 # How many times as fast as the best of the others, and if it is not, why
 def ratio($what; $row): ([$row.peers | to_entries[] | select(.key | startswith("mt") | not) |
 	.value[$what]] | min) / $row.peers.mt[$what] |
 	"\(text)x" +
-	if . >= 1 then "" else reasons["\($what) \($row.backing) \($row.state)"] |
+	if . >= 1 then "" else reasons[$row.kind]["\($what) \($row.backing) \($row.state)"] |
 		if . then " \(.)" else "" end end;
 
 def table($what; $rows; $unit):
@@ -30,7 +33,7 @@ def table($what; $rows; $unit):
 	 [ratio($what; $row)] | line);
 
 [.rows[] | select(.kind == "wall")] as $wall |
-[.rows[] | select(.kind == "instructions" and .state == "populated")] as $count |
+[.rows[] | select(.kind == "instructions")] as $count |
 (if $wall | length > 0 then
 	table("map"; $wall; "ms for each GiB"), "",
 	table("unmap"; $wall; "ms for each GiB"), ""
