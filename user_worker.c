@@ -23,8 +23,11 @@
  *  - user_worker_free() waits for a moment, in which nearly all are gone without a trace.
  * What is left of the problem: a stop that hits between the item's look and the moment
  * in which the worker, woken up by vhost_task_stop(), runs; that is later where its
- * group is out of CPU time, or other tasks are preferred to it. Then the item, no one
- * else, waits for the process to go on, and the hung-task detector may tell of it.
+ * group is out of CPU time, or other tasks are preferred to it. Then the item waits for the
+ * process to go on, and the hung-task detector may tell of it. Who brings that about often
+ * enough, with all the threads that he may have, takes the queue's places from others:
+ * those get no workers then, and an ioctl that has some already may take the time of
+ * user_worker_free() longer.
  *
  * One that is killed leaves the loop by itself, whether it has begun or not. A fatal
  * signal does not end its function: it is one to the caller, too, who knows what to do.
@@ -93,11 +96,13 @@ struct user_worker {
 };
 
 /*
- * Most workers that are being ended while others are made. One that takes its time, which
- * its process can bring about, keeps its place in the queue: half of those that any node
- * has are left for others, which are then made no more.
+ * Most workers that are being ended while others are made, and how often it is looked
+ * whether there are fewer. One that takes its time keeps its place in the queue. A node
+ * has as large a share of all places as of the CPUs; where all nodes are alike, half of
+ * that is left for those that have been made already.
  */
 #define WORKER_MOST		max(WQ_MAX_ACTIVE / 2 / (int)nr_node_ids, 1)
+#define WORKER_LOOKS		10
 
 static struct workqueue_struct *worker_queue;
 static atomic_t worker_ending = ATOMIC_INIT(0);
@@ -182,9 +187,9 @@ static bool worker_is_held(const struct user_worker *worker)
 static void worker_see_off(const struct task_struct *thread,
 			   unsigned long *patience)
 {
-	unsigned long until = jiffies + *patience;
+	unsigned long most = *patience, begin = jiffies;
 	unsigned int tries = 0;
-	long left = *patience;
+	long left = most;
 
 	while (READ_ONCE(thread->sighand) && tries < WORKER_SEE_OFF &&
 	       left > 0) {
@@ -192,7 +197,9 @@ static void worker_see_off(const struct task_struct *thread,
 			usleep_range(10, 20);
 		else
 			usleep_range(1000, 2000);
-		left = (long)(until - jiffies);
+		if (signal_pending(current))
+			most = min(most, WORKER_PATIENCE);
+		left = (long)(begin + most - jiffies);
 	}
 	*patience = max(left, 0L);
 }
@@ -281,6 +288,19 @@ bool user_worker_possible(const struct mm_struct *mm)
 	       !compat_has_shadow_stack(current);
 }
 
+/* Most end in no time: that there are many does not mean that they take theirs. */
+static bool worker_has_room(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < WORKER_LOOKS; i++) {
+		if (atomic_read(&worker_ending) < WORKER_MOST)
+			return true;
+		usleep_range(100, 200);
+	}
+	return false;
+}
+
 /**
  * user_worker_new - make a worker, and let it begin
  * @fn: what it calls, unless that is called off before it comes to it
@@ -297,7 +317,7 @@ struct user_worker *user_worker_new(void (*fn)(void *arg), void *arg,
 {
 	struct user_worker *worker;
 
-	if (atomic_read(&worker_ending) >= WORKER_MOST)
+	if (!worker_has_room())
 		return NULL;
 	worker = kzalloc(sizeof(*worker),
 			 GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
@@ -352,8 +372,9 @@ void user_worker_free(struct user_worker *worker, unsigned long *patience)
 		left = wait_for_completion_timeout(&worker->gone,
 						   min(*patience,
 						       WORKER_PATIENCE));
-	*patience = left;
-	if (left && worker->ended)
+	/* It was 0, and is 1 where nothing was to be waited for. */
+	*patience = min_t(unsigned long, left, *patience);
+	if (*patience && worker->ended)
 		worker_see_off(worker->ended, patience);
 	worker_put(worker);
 }

@@ -77,6 +77,8 @@ struct vhost_task {
  * @looks: how often the unit asked whether one has a signal to take
  * @linger: threads that have ended are there until the unit has looked so often
  * @naps: how often it did
+ * @slow_naps: which takes a millisecond each time
+ * @signalled: the caller has a signal to take
  * @shadow_stack: the caller has one
  * @memory: how many workers were allocated, less those freed
  * @modules: how many references on the module there are
@@ -98,6 +100,8 @@ static struct uw {
 	atomic_t looks;
 	unsigned int linger;
 	unsigned int naps;
+	bool slow_naps;
+	bool signalled;
 	bool shadow_stack;
 	atomic_t memory;
 	atomic_t modules;
@@ -217,6 +221,8 @@ static bool uw_signal_pending(struct task_struct *thread)
 	bool pending = false;
 	unsigned int i;
 
+	if (thread == get_current())
+		return uw.signalled;
 	for (i = 0; i < uw.nr; i++)
 		if (uw.tasks[i]->thread == thread)
 			pending = READ_ONCE(uw.tasks[i]->pending);
@@ -280,7 +286,10 @@ static bool uw_queue(struct workqueue_struct *queue, struct delayed_work *work,
 static void uw_nap(void)
 {
 	WRITE_ONCE(uw.naps, uw.naps + 1);
-	usleep_range(10, 20);
+	if (uw.slow_naps)
+		usleep_range(1000, 1100);
+	else
+		usleep_range(10, 20);
 }
 
 #undef current
@@ -784,18 +793,31 @@ static void uw_gone_though_kept(struct kunit *test)
 	WRITE_ONCE(uw.linger, 0);
 }
 
-static void uw_gone_though_kept_for_long(struct kunit *test)
+static void uw_expect_kept_less(struct kunit *test, unsigned long patience)
 {
-	unsigned long patience = 1;
 	struct user_worker *worker;
 
 	uw.linger = UINT_MAX;
+	uw.slow_naps = true;
 	worker = uw_new(test, uw_call_make(test));
 	uw_expect_until(test, completion_done(&worker->gone));
 	user_worker_free(worker, &patience);
 	KUNIT_EXPECT_EQ(test, 0UL, patience);
 	KUNIT_EXPECT_GT(test, uw.naps, 0U);
+	KUNIT_EXPECT_LT(test, uw.naps, (unsigned int)WORKER_SEE_OFF);
 	WRITE_ONCE(uw.linger, 0);
+}
+
+static void uw_gone_though_kept_for_long(struct kunit *test)
+{
+	uw_expect_kept_less(test, 1);
+}
+
+/* The caller's own stop or end must not be kept waiting either. */
+static void uw_gone_though_kept_with_signal(struct kunit *test)
+{
+	uw.signalled = true;
+	uw_expect_kept_less(test, FAKE_WAIT);
 }
 
 /* One that is gone costs no patience. */
@@ -1200,6 +1222,7 @@ static struct kunit_case uw_cases[] = {
 	KUNIT_CASE(uw_gone),
 	KUNIT_CASE(uw_gone_though_kept),
 	KUNIT_CASE(uw_gone_though_kept_for_long),
+	KUNIT_CASE(uw_gone_though_kept_with_signal),
 	KUNIT_CASE(uw_free_gone),
 	KUNIT_CASE(uw_many_held),
 	KUNIT_CASE(uw_most),

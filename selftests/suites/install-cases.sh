@@ -128,7 +128,8 @@ hold()
 		# VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU with VFIO_TYPE1v2_IOMMU
 		defined(ioctl($g, 0x3b68, pack("i", fileno($c)))) or die;
 		defined(ioctl($c, 0x3b66, 3)) or die;
-		my ($holder, $given) = ($$, $ARGV[1] ? fork : 0);
+		my $holder = $$;
+		my $given = $ARGV[1] ? fork : 0;
 		if ($$ != $holder) {
 			select(undef, undef, undef, 0.1) while getppid == $holder;
 			exit;
@@ -295,7 +296,8 @@ case_status()
 	release
 	HOLDER=$ours
 	release
-	while kill -0 "$given" 2>/dev/null; do
+	for _ in $(seq 100); do
+		kill -0 "$given" 2>/dev/null || break
 		sleep 0.1
 	done
 	rmmod $STOCK
