@@ -976,10 +976,15 @@ static void job_sleep_fn(unsigned long start, unsigned long end, void *arg)
 }
 
 /* Run a job with a helper that sleeps until it is woken, when the caller is killed. */
-static void job_expect_woken(struct job_test *jt)
+static void job_expect_woken(struct job_test *jt,
+			     void (*fn)(unsigned long, unsigned long, void *),
+			     unsigned int threads)
 {
 	unsigned long before = jiffies;
 
+	jt->job.thread_fn = fn;
+	jt->job.size = threads;
+	jt->job.max_threads = threads;
 	allow_signal(SIGKILL);
 	jt->how.kill = job_kill;
 	map_job_run(&jt->job, &jt->how);
@@ -993,11 +998,7 @@ static void job_expect_woken(struct job_test *jt)
 
 static void job_wakes_helpers(struct kunit *test)
 {
-	struct job_test *jt = job_make(test);
-
-	jt->job.thread_fn = job_sleep_fn;
-	jt->job.size = 2;
-	job_expect_woken(jt);
+	job_expect_woken(job_make(test), job_sleep_fn, 2);
 }
 
 /* Nobody else has a CPU to look whether the caller was killed: it does so itself. */
@@ -1031,11 +1032,7 @@ static void job_deaf_fn(unsigned long start, unsigned long end, void *arg)
 
 static void job_wakes_helpers_of_deaf_caller(struct kunit *test)
 {
-	struct job_test *jt = job_make(test);
-
-	jt->job.thread_fn = job_deaf_fn;
-	jt->job.size = 2;
-	job_expect_woken(jt);
+	job_expect_woken(job_make(test), job_deaf_fn, 2);
 }
 
 /*
@@ -1070,10 +1067,7 @@ static void job_wakes_helpers_while_making(struct kunit *test)
 	init_completion(&hold);
 	job_groups.css = job_group(test, false, false);
 	job_groups.hold = &hold;
-	jt->job.thread_fn = job_hold_fn;
-	jt->job.size = 3;
-	jt->job.max_threads = 3;
-	job_expect_woken(jt);
+	job_expect_woken(jt, job_hold_fn, 3);
 }
 
 static int job_init(struct kunit *test)
